@@ -1,0 +1,45 @@
+# make demo and make test set up .venv themselves; the second time they start at once.
+PYTHON ?= python3
+BIN := .venv/bin
+# nbdev's commands are found by name, and its kernels must be those of .venv
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help demo test test-newest export clean
+help:
+	@echo "make demo         recordings to a voice in a few minutes, offline, with the machine lost in the middle"
+	@echo "make test         notebooks in step with the library, every notebook run, pytest, ruff"
+	@echo "make test-newest  the same with the newest versions of everything (.venv-newest)"
+	@echo "make export       after changing a notebook: write vaani_lib from nbs/ and clean the notebooks"
+
+demo: .venv/ready
+	$(BIN)/vaani demo
+
+test: .venv/ready-dev
+	tests/run
+
+export: .venv/ready-dev
+	nbdev_export
+	nbdev_clean
+
+.venv/ready: requirements.txt requirements-colab.txt setup.py settings.ini
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "Vaani needs Python 3.11 to 3.13 and $(PYTHON) is %d.%d: make PYTHON=python3.12 ..." % v)'
+	@echo "Setting up .venv: PyTorch is several GB, so this takes some minutes, once."
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+.venv/ready-dev: .venv/ready requirements-dev.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+test-newest:
+	$(PYTHON) -m venv .venv-newest
+	grep -v '^-r' requirements.txt | sed -E '/^torch/!s/==.*//' > .venv-newest/newest.txt
+	grep -v '^-r' requirements-dev.txt > .venv-newest/dev.txt
+	.venv-newest/bin/python -m pip install -q --disable-pip-version-check -r .venv-newest/newest.txt -r requirements-colab.txt -r .venv-newest/dev.txt
+	.venv-newest/bin/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	PATH=$(CURDIR)/.venv-newest/bin:$$PATH tests/run
+
+clean:
+	rm -rf .venv .venv-newest demo
