@@ -1,0 +1,28 @@
+"""Fixtures of drive_sync's tests."""
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hostile_disk import make_folder
+
+from drive_sync import Store
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Callable[[int], Path]:
+    """checkpoint(step) -> a local folder to publish."""
+    return lambda step=1: make_folder(tmp_path / "local" / f"step-{step}", step)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A store on this disk, as session "aaa"."""
+    return Store(tmp_path / "drive", "aaa")
+
+
+@pytest.fixture
+def filled(store: Store, checkpoint: Callable[[int], Path]) -> Store:
+    """A store with the checkpoints of three epochs that share a file."""
+    for epoch in (1, 2, 3):
+        store.publish(checkpoint(epoch), f"ckpt-e{epoch:04d}-s{epoch * 100:06d}", share=("frozen.safetensors",))
+    return store

@@ -1,0 +1,310 @@
+"""The publisher: training hands a folder over and goes on; nothing is called done before it is."""
+import errno
+import hashlib
+import threading
+from pathlib import Path
+
+import pytest
+from fake_time import FakeTime
+from hostile_disk import Drive, Failing, HostileDisk, contents
+
+from drive_sync import Publisher, State, Store
+from drive_sync.disk import Disk
+from drive_sync.reach import Reach
+from drive_sync.spool import Spool
+from drive_sync.upload import upload_state
+
+STUCK = 30.0  # seconds after which a test that hangs fails instead
+
+
+@pytest.fixture
+def publishing(tmp_path: Path):
+    """publishing(disk, time=…) -> a publisher to the store "drive", with a spool, closed at the end."""
+    made = []
+
+    def make(disk=None, time: FakeTime | None = None, **settings) -> Publisher:
+        time = time or FakeTime()
+        store = Store(tmp_path / "drive", disk=disk, pause=lambda seconds: None)
+        settings.setdefault("spool", tmp_path / "spool")
+        made.append(Publisher(store, clock=time.clock, wait=time.wait, chance=lambda: 0.5, **settings))
+        return made[-1]
+
+    yield make
+    for publisher in made:
+        publisher.close(STUCK)
+
+
+def label(step: int) -> str:
+    return f"ckpt-e{step:04d}-s{step:06d}"
+
+
+def test_a_local_folder_arrives_and_says_it_is_unverified(publishing, checkpoint, tmp_path):
+    publisher, followed = publishing(), []
+    publisher.submit(checkpoint(1), label(1), share=("frozen.safetensors",), then=followed.append)
+    assert publisher.drain(STUCK)
+    store = Store(tmp_path / "drive")
+    assert followed == [store.latest("ckpt")]
+    assert contents(store.fetch(followed[0], tmp_path / "here")) == contents(tmp_path / "local" / "step-1")
+    assert publisher.states() == {label(1): State.UNVERIFIED} and publisher.pending() == set()
+    assert "upload unverified for 1, because this folder does not tell" in publisher.status().sentence()
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_each_byte_is_read_back_once(publishing, checkpoint, tmp_path):
+    """On Drive a reading may be a download: retention trusts what was read back a moment ago."""
+    reads = []
+    disk = HostileDisk(lambda call, path: reads.append(path.name) if call == "read" else None)
+    publisher = publishing(disk)
+    for step in (1, 2, 3):
+        publisher.submit(checkpoint(step), label(step), then=lambda snapshot: publisher._store.retain("ckpt", 1))
+    assert publisher.drain(STUCK)
+    assert [snapshot.step for snapshot in Store(tmp_path / "drive").snapshots()] == [3]
+    assert reads.count("model.safetensors") == 3
+
+
+def test_three_states_are_told_apart(publishing, checkpoint, tmp_path):
+    drive, seen, followed = Drive(), [], []
+
+    def upload_after_ten_minutes(now: float) -> None:
+        seen.append(publisher.status())
+        if now > 1600:
+            drive.upload(tmp_path / "drive")
+
+    publisher = publishing(drive, FakeTime(upload_after_ten_minutes))
+    publisher.submit(checkpoint(1), label(1), then=lambda snapshot: followed.append(len(seen)))
+    assert publisher.drain(STUCK)
+    assert seen[0].handed == 1 and seen[0].confirmed == 0 and not seen[0].settled
+    assert "1 behind (1 handed to Drive" in seen[0].sentence()
+    assert publisher.status().confirmed == 1
+    assert publisher.status().sentence() == "Drive has all 1, confirmed."
+    assert followed == [len(seen)]  # retention ran only after the confirmation
+
+
+def test_bytes_that_drive_has_wrong_are_not_confirmed(publishing, checkpoint, tmp_path):
+    drive = Drive()
+
+    def uploaded_but_damaged_at_first(now: float) -> None:
+        for path in (tmp_path / "drive").rglob("model.safetensors"):
+            damaged = b"" if now < 1300 else path.read_bytes()
+            drive.checksum[path] = hashlib.md5(damaged).hexdigest()
+        drive.upload(tmp_path / "drive")
+
+    time = FakeTime(uploaded_but_damaged_at_first)
+    publisher = publishing(drive, time)
+    publisher.submit(checkpoint(1), label(1))
+    assert publisher.drain(STUCK)
+    assert time.now >= 1300 and publisher.status().confirmed == 1
+
+
+@pytest.mark.parametrize("number, words, first, longest", [
+    (errno.ENOTCONN, "the mount is gone", 5, 600), (errno.EIO, "input/output error", 5, 600),
+    (errno.ENOSPC, "no space left", 300, 7200), (errno.EDQUOT, "empty the Trash", 300, 7200)])
+def test_training_goes_on_while_drive_is_away(publishing, checkpoint, number, words, first, longest):
+    failing, said = Failing(number), []
+
+    def back_after_ten_hours(now: float) -> None:
+        said.append(publisher.status().sentence())
+        if now > 36_000:
+            failing.number = None
+
+    time = FakeTime(back_after_ten_hours)
+    publisher = publishing(HostileDisk(failing), time)
+    publisher.submit(checkpoint(1), label(1))
+    publisher.submit(checkpoint(2), label(2))
+    assert publisher.drain(STUCK)
+    assert publisher.status().unverified == 2 and publisher.status().error is None
+    assert any(words in sentence and "training goes on" in sentence and "behind" in sentence for sentence in said)
+    backing_off = time.waits[:5]
+    assert backing_off == sorted(backing_off) and backing_off[0] == first and max(time.waits) == longest
+    assert len(time.waits) < 100  # it does not hammer a Drive that is away
+
+
+@pytest.mark.parametrize("attributes, state", [
+    ({}, "unverified"),
+    ({"user.drive.uncommitted": "1", "user.drive.id": "1abc"}, "pending"),
+    ({"user.drive.uncommitted": "1"}, "pending"),
+    ({"user.drive.uncommitted": "0", "user.drive.id": "local-12"}, "pending"),
+    ({"user.drive.id": "local-12"}, "pending"),
+    ({"user.drive.uncommitted": "0", "user.drive.id": "1abc"}, "confirmed"),
+    ({"user.drive.id": "1abc"}, "confirmed"),
+    ({"user.drive.id": "1abc", "user.drive.md5": "0" * 32}, "pending"),
+    ({"user.drive.id": "1abc", "user.drive.md5": "in another form"}, "confirmed")])
+def test_what_the_mount_tells_is_read_carefully(checkpoint, attributes, state):
+    """None of these attributes is documented: each may be missing."""
+    disk = Disk()
+    disk.attribute = lambda path, name: attributes.get(name)
+    folder = checkpoint(1)
+    assert upload_state(Reach(folder, disk), [folder / "model.safetensors", folder / "empty.txt"]) == state
+
+
+def test_jitter_keeps_machines_apart(checkpoint, tmp_path):
+    first_waits = []
+    for chance in (0.0, 0.9):
+        failing = Failing(errno.EIO)
+
+        def back(now: float, failing=failing) -> None:
+            failing.number = None
+
+        time = FakeTime(back)
+        publisher = Publisher(Store(tmp_path / f"drive{chance}", disk=HostileDisk(failing), pause=lambda s: None),
+                              clock=time.clock, wait=time.wait, chance=lambda chance=chance: chance)
+        publisher.submit(checkpoint(int(chance * 10)), label(1))
+        assert publisher.drain(STUCK)
+        publisher.close(STUCK)
+        first_waits.append(time.waits[0])
+    assert first_waits == [2.5, 7.0]
+
+
+def test_what_is_lost_on_the_way_is_published_again(publishing, checkpoint, tmp_path):
+    """Drive takes every file, then loses the first snapshot: a 0-byte file where there was a model."""
+    drive = Drive()
+    lose = iter([True, False])
+
+    def after_a_wait(now: float) -> None:
+        if next(lose, False):
+            for path in (tmp_path / "drive").rglob("model.safetensors"):
+                path.write_bytes(b"")
+        drive.upload(tmp_path / "drive")
+
+    publisher = publishing(drive, FakeTime(after_a_wait))
+    publisher.submit(checkpoint(1), label(1))
+    assert publisher.drain(STUCK)
+    newest = Store(tmp_path / "drive").latest("ckpt")
+    assert newest.parts.attempt == 2 and contents(newest.path) == contents(tmp_path / "local" / "step-1")
+
+
+def test_submit_returns_while_drive_hangs(publishing, checkpoint, tmp_path):
+    hanging, called = threading.Event(), threading.Event()
+
+    def hang(call: str, path: Path) -> None:
+        if call == "write":
+            called.set()
+            assert hanging.wait(STUCK)
+
+    time = FakeTime()
+    publisher = publishing(HostileDisk(hang), time)
+    for step in (1, 2):
+        publisher.submit(checkpoint(step), label(step))
+    assert called.wait(STUCK)
+    time.now += 600
+    assert not publisher.drain(0.01)
+    assert "Drive has not answered for 10 min" in publisher.status().sentence()
+    assert publisher.status().saved == 2
+    hanging.set()
+    assert publisher.drain(STUCK)
+
+
+def test_what_waits_outlives_the_process(publishing, checkpoint, tmp_path):
+    failing = Failing(errno.ENOTCONN)
+    first = publishing(HostileDisk(failing), FakeTime(lambda now: first._closing.wait(0.01)))
+    for step in (1, 2):
+        first.submit(checkpoint(step), label(step), share=("frozen.safetensors",))
+    first.close(STUCK)
+    (tmp_path / "spool" / "000009-ckpt-e1-s1.part" / "files").mkdir(parents=True)  # killed while handing over
+    second = publishing()
+    assert second.drain(STUCK)
+    assert [snapshot.step for snapshot in Store(tmp_path / "drive").snapshots()] == [1, 2]
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_an_entry_that_was_half_discarded_is_gone(checkpoint, tmp_path, monkeypatch):
+    entry = Spool(tmp_path / "spool").add(checkpoint(1), label(1), ())
+    with monkeypatch.context() as killed:
+        killed.setattr("drive_sync.spool.shutil.rmtree", lambda *arguments, **settings: None)
+        entry.discard()
+    assert list(Spool(tmp_path / "spool").left_over()) == []
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_the_spool_outlives_local_retention(checkpoint, tmp_path):
+    """Local clean-up empties files before deleting them; the spool's second name must keep its bytes."""
+    local = Store(tmp_path / "checkpoints")
+    snapshot = local.publish(checkpoint(1), label(1), share=("frozen.safetensors",))
+    entry = Spool(tmp_path / "spool").add(snapshot, label(1), ("frozen.safetensors",))
+    local.publish(checkpoint(2), label(2))
+    local.retain("ckpt", 1)
+    assert not snapshot.path.exists()
+    assert contents(entry.files) == contents(tmp_path / "local" / "step-1")
+
+
+def test_when_drive_is_away_for_long_only_the_newest_wait(publishing, checkpoint, tmp_path):
+    failing = Failing(errno.ENOTCONN)
+    hold = threading.Event()
+    publisher = publishing(HostileDisk(failing), FakeTime(lambda now: hold.wait(STUCK)))
+    for step in range(1, 9):
+        publisher.submit(checkpoint(step), label(step))
+    publisher.submit(checkpoint(9), "history-e0001-s000001")
+    assert publisher.status().superseded >= 4
+    failing.number = None
+    hold.set()
+    assert publisher.drain(STUCK)
+    steps = [snapshot.step for snapshot in Store(tmp_path / "drive").snapshots("ckpt")]
+    assert steps[-3:] == [6, 7, 8] and len(steps) <= 4
+    assert len(Store(tmp_path / "drive").snapshots("history")) == 1
+    assert "left out because newer ones were waiting" in publisher.status().sentence()
+
+
+def test_retention_that_fails_is_said_and_does_not_stop_publishing(publishing, checkpoint):
+    def broken(snapshot) -> None:
+        raise OSError(errno.EIO, "EIO")
+
+    publisher = publishing()
+    publisher.submit(checkpoint(1), label(1), then=broken)
+    assert publisher.drain(STUCK)
+    assert "what was to follow failed" in publisher.status().error
+    publisher.submit(checkpoint(2), label(2))
+    assert publisher.drain(STUCK) and publisher.status().error is None
+
+
+def test_an_upload_that_never_arrives_is_said(publishing, checkpoint, tmp_path):
+    drive, said = Drive(), []
+
+    def stuck_for_two_hours(now: float) -> None:
+        said.append(publisher.status().sentence())
+        if now > 8_000:
+            drive.upload(tmp_path / "drive")
+
+    publisher = publishing(drive, FakeTime(stuck_for_two_hours))
+    publisher.submit(checkpoint(1), label(1))
+    assert publisher.drain(STUCK)
+    assert "still not confirmed" not in said[0]
+    assert "unmount Drive and mount it again" in said[-1]
+    assert publisher.status().sentence() == "Drive has all 1, confirmed."
+
+
+def test_a_spool_without_room_does_not_stop_training(publishing, checkpoint, monkeypatch):
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    publisher = publishing()
+    monkeypatch.setattr("drive_sync.spool.os.link", full)
+    publisher.submit(checkpoint(1), label(1))
+    assert publisher.drain(STUCK)
+
+
+def test_a_folder_that_went_away_is_given_up_and_said(publishing, checkpoint):
+    failing, hold = Failing(errno.ENOTCONN), threading.Event()
+    publisher = publishing(HostileDisk(failing), FakeTime(lambda now: hold.wait(STUCK)), spool=None)
+    gone = checkpoint(1)
+    publisher.submit(gone, label(1))
+    publisher.submit(checkpoint(2), label(2))
+    gone.rename(gone.with_name("elsewhere"))
+    failing.number = None
+    hold.set()
+    assert not publisher.drain(STUCK)
+    assert publisher.states() == {label(1): State.FAILED, label(2): State.UNVERIFIED}
+    assert "1 could not be published and will not be tried again" in publisher.status().sentence()
+
+
+def test_bad_arguments_are_refused_at_once(publishing, checkpoint, tmp_path):
+    publisher = publishing()
+    for call, message in ((lambda: publisher.submit(checkpoint(1), "no label"), "such as ckpt-e0012-s004800"),
+                          (lambda: publisher.submit(checkpoint(2), label(2), share=("x",)), "no file x"),
+                          (lambda: publisher.submit(tmp_path / "nowhere", label(3)), "no folder")):
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            call()
+    publisher.close(STUCK)
+    with pytest.raises(RuntimeError, match="closed"):
+        publisher.submit(checkpoint(4), label(4))
+
+
