@@ -1,0 +1,233 @@
+"""Data folders as people have them, and what prepare makes of them."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from vaani_lib.audio import from_int16, speech_level, write_audio
+from vaani_lib.corpus import is_prepared, load_prepared, prepare, read_corpus
+
+HUMAN = Path(os.environ.get("VAANI_SHARED_DATA", Path(__file__).resolve().parents[1] / "../shared/data"))
+TEXTS = ["કેમ છો તમે?", "આજે વરસાદ છે.", "મને ચા ગમે છે.", "તે ઘરે ગયો.", "પુસ્તક ક્યાં છે?", "ચાલો, જઈએ!"]
+
+
+def tone(number: int, rate: int = 22050, seconds: float = 0.6) -> np.ndarray:
+    time = np.arange(int(seconds * rate)) / rate
+    return (0.3 * np.sin(2 * np.pi * (150 + 20 * number) * time)).astype(np.float32)
+
+
+def record(folder: Path, names: list[str], rate: int = 22050) -> list[str]:
+    """Writes a tone under each of `names`; returns them."""
+    for number, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix.lower() in (".wav", ".mp3", ".flac", ".ogg"):
+            write_audio(path.with_suffix(path.suffix.lower()), tone(number, rate), rate)
+            path.with_suffix(path.suffix.lower()).rename(path)
+    return names
+
+
+def read(folder: Path) -> list[tuple[str, str, str]]:
+    corpus = read_corpus(folder)
+    assert not corpus.problems, corpus.problems
+    assert all(u.audio.is_file() for u in corpus.utterances)
+    return [(u.audio.name, u.text, u.speaker) for u in corpus.utterances]
+
+
+NAMES = [f"{number:04d}.wav" for number in range(6)]
+WANTED = [(name, text, "asha") for name, text in zip(NAMES, TEXTS, strict=True)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("separator", ["|", "\t", ",", ";"])
+@pytest.mark.parametrize("header", [True, False])
+def test_separators_headers_line_ends_and_encodings(tmp_path, encoding, end, separator, header):
+    record(tmp_path / "audio", NAMES)
+    quote = (lambda text: f'"{text}"') if separator in ",;" else (lambda text: text)
+    rows = [["filename", "text", "speaker_id"]] * header + [[n, quote(t), s] for n, t, s in WANTED]
+    table = end.join(separator.join(row) for row in rows) + end
+    (tmp_path / "metadata.csv").write_bytes(table.encode(encoding))
+    assert read(tmp_path) == WANTED
+
+
+@pytest.mark.parametrize("place, written", [
+    ("audio", "audio/{}"), ("audio", "{}"), ("wavs", "{}"), ("wavs", "wavs/{}"), (".", "./{}"), ("audio", "audio\\{}"),
+    ("wavs/asha", "wavs/asha/{}"), ("audio", "/home/somebody/corpus/{}")])
+def test_recordings_are_found_where_people_put_them(tmp_path, place, written):
+    record(tmp_path / place, NAMES)
+    for names in (NAMES, [Path(name).stem for name in NAMES], [name.upper() for name in NAMES]):
+        lines = [f"{written.format(name)}|{text}|asha\n" for name, text in zip(names, TEXTS, strict=True)]
+        (tmp_path / "metadata.csv").write_text("filename|text|speaker_id\n" + "".join(lines), encoding="utf-8")
+        assert read(tmp_path) == WANTED
+
+
+def test_names_with_spaces_gujarati_letters_and_accents(tmp_path):
+    accent = unicodedata.normalize("NFD", "caf\u00e9.ogg")
+    names = ["મારો અવાજ ૧.wav", "two words.flac", accent, "ચાર.mp3", "5.WAV", "છ.Mp3"]
+    record(tmp_path / "train" / "audio", names)
+    written = [unicodedata.normalize("NFC", name) for name in names]
+    lines = [f"audio/{name}|{text}|asha\n" for name, text in zip(written, TEXTS, strict=True)]
+    (tmp_path / "train" / "metadata.csv").write_text("".join(lines), encoding="utf-8")
+    assert [name for name, _, _ in read(tmp_path)] == names
+    assert len(prepare(read_corpus(tmp_path), tmp_path.parent / "set").all_rows) == 6
+
+
+def test_extra_columns_and_another_order(tmp_path):
+    record(tmp_path, NAMES)
+    lines = [f"{number}\t{speaker}\t{name}\t{text}\t2\n" for number, (name, text, speaker) in enumerate(WANTED)]
+    header = "number\tclient_id\tpath\tsentence\tup_votes\n"
+    (tmp_path / "metadata.tsv").write_text(header + "".join(lines), encoding="utf-8")
+    assert read(tmp_path) == WANTED
+
+
+def test_ljspeech_reads_the_normalised_text(tmp_path):
+    record(tmp_path / "wavs", NAMES)
+    raw = ["Dr. Smith came", "It was 5 then", "Mr. Low", "7 of them", "all in 1899", "the end of it"]
+    said = ["Doctor Smith came", "It was five then", "Mister Low", "seven of them", "in nineteen", "the end of it"]
+    lines = [f"{name[:-4]}|{a}|{b}\n" for name, a, b in zip(NAMES, raw, said, strict=True)]
+    (tmp_path / "metadata.csv").write_text("".join(lines))
+    assert [text for _, text, _ in read(tmp_path)] == said
+
+
+def test_openslr_has_the_speaker_in_the_name_and_may_come_in_two_tables(tmp_path):
+    names = [f"guf_{speaker:05d}_{take:011d}.wav" for speaker in (1063, 3209) for take in range(3)]
+    record(tmp_path, names)
+    for half, table in ((slice(0, 3), "line_index_female.tsv"), (slice(3, 6), "line_index_male.tsv")):
+        lines = [f"{name[:-4]}\t{text}\n" for name, text in zip(names[half], TEXTS[half], strict=True)]
+        (tmp_path / table).write_text("".join(lines), encoding="utf-8")
+    assert read(tmp_path) == [(name, text, name[:9]) for name, text in zip(names, TEXTS, strict=True)]
+
+
+def test_common_voice_has_train_and_dev_in_one_folder(tmp_path):
+    record(tmp_path / "clips", [name.replace("wav", "mp3") for name in NAMES])
+    for table, half in (("train.tsv", slice(0, 4)), ("dev.tsv", slice(4, 6)), ("invalidated.tsv", slice(0, 6))):
+        lines = [f"asha\t{name.replace('wav', 'mp3')}\t{text}\t2\n" for name, text, _ in WANTED[half]]
+        (tmp_path / table).write_text("client_id\tpath\tsentence\tup_votes\n" + "".join(lines), encoding="utf-8")
+    assert [text for _, text, _ in read(tmp_path)] == TEXTS
+    assert [u.split for u in read_corpus(tmp_path).utterances] == ["train"] * 4 + ["valid"] * 2
+
+
+def test_audiofolder_with_json_lines(tmp_path):
+    record(tmp_path / "train", NAMES)
+    lines = [json.dumps({"file_name": name, "text": text, "speaker": who}) + "\n" for name, text, who in WANTED]
+    (tmp_path / "train" / "metadata.jsonl").write_text("".join(lines), encoding="utf-8")
+    assert read(tmp_path) == WANTED
+
+
+def test_indictts(tmp_path):
+    record(tmp_path / "wav", NAMES)
+    lines = [f'( {name[:-4]} " {text} " )\n' for name, text in zip(NAMES, TEXTS, strict=True)]
+    (tmp_path / "txt.done.data").write_text("".join(lines), encoding="utf-8")
+    assert [(name, text.strip()) for name, text, _ in read(tmp_path)] == [row[:2] for row in WANTED]
+
+
+def test_quotation_marks_are_text_unless_a_program_put_them_there(tmp_path):
+    record(tmp_path, NAMES[:3])
+    lines = ['0000.wav|"હા," તેણે કહ્યું.|a\n', '0001.wav|"""ના"", તેણે કહ્યું."|a\n', '0002.wav|તેણે "કેમ?" પૂછ્યું|a\n']
+    (tmp_path / "metadata.csv").write_text("".join(lines), encoding="utf-8")
+    assert [text for _, text, _ in read(tmp_path)] == ['"હા," તેણે કહ્યું.', '"ના", તેણે કહ્યું.', 'તેણે "કેમ?" પૂછ્યું']
+
+
+@pytest.mark.parametrize("content, words", [
+    ("", "holds no rows"), ("filename|text|speaker_id\n", "holds no rows but its header"),
+    ("a b c\nd e f\n", "has no separator"), (b"a.wav|caf\xe9|x\n", "is not UTF-8: line 1"),
+    (b"PK\x03\x04rest", "Excel workbook")])
+def test_a_table_that_cannot_be_read_says_what_to_do(tmp_path, content, words):
+    (tmp_path / "metadata.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=words):
+        read_corpus(tmp_path)
+
+
+def test_no_table_says_what_is_there_and_where_one_is(tmp_path):
+    record(tmp_path / "data" / "recordings", NAMES[:1])
+    (tmp_path / "data" / "recordings" / "metadata.csv").write_text("0000.wav|હા|a\n", encoding="utf-8")
+    words = r"has no metadata.csv \(found: recordings/\).*There is one in .*recordings"
+    with pytest.raises(FileNotFoundError, match=words):
+        read_corpus(tmp_path / "data")
+    with pytest.raises(FileNotFoundError, match="There is no folder"):
+        read_corpus(tmp_path / "nothing")
+
+
+# ---- the prepared set ----
+
+
+def corpus_at(folder: Path, rate: int, subtype: str = "PCM_16", channels: int = 1) -> Path:
+    folder.mkdir(parents=True)
+    for number, name in enumerate(NAMES):
+        wav = np.repeat(tone(number, rate)[:, None], channels, axis=1)
+        soundfile.write(folder / name, wav, rate, subtype=subtype)
+    (folder / "metadata.csv").write_text("".join("|".join(row) + "\n" for row in WANTED), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("rate, subtype, channels", [
+    (8000, "PCM_16", 1), (16000, "PCM_16", 1), (22050, "PCM_24", 2), (44100, "FLOAT", 1), (48000, "PCM_16", 2)])
+def test_every_rate_and_width_becomes_one(tmp_path, rate, subtype, channels):
+    corpus = read_corpus(corpus_at(tmp_path / "data", rate, subtype, channels))
+    prepared = prepare(corpus, tmp_path / "set")
+    assert prepared.sample_rate == 16000 and len(prepared.all_rows) == 6
+    assert {row.split for row in prepared.all_rows} == {"train", "valid"}
+    for row in prepared.all_rows:
+        wav = prepared.waveform(row)
+        assert wav.dtype == np.int16 and abs(len(wav) - 0.6 * 16000) < 300
+        assert abs(speech_level(from_int16(wav), 16000) + 23) < 0.3
+        pitch = np.abs(np.fft.rfft(wav)).argmax() * 16000 / len(wav)
+        assert abs(pitch - (150 + 20 * int(row.file[:4]))) < 3, "the right sound for the text"
+
+
+def test_another_rate_for_another_voice(tmp_path):
+    prepared = prepare(read_corpus(corpus_at(tmp_path / "data", 48000)), tmp_path / "set", sample_rate=22050)
+    assert prepared.sample_rate == 22050 and abs(prepared.all_rows[0].length - 0.6 * 22050) < 400
+
+
+def test_killed_while_preparing_leaves_no_half_set(tmp_path):
+    corpus_at(tmp_path / "data", 22050)
+    code = ("import os, signal, sys; from vaani_lib import corpus\n"
+            "work = corpus.prepare_waveform; seen = []\n"
+            "def dies(*args):\n"
+            "    seen.append(1)\n"
+            "    if len(seen) == 4: os.kill(os.getpid(), signal.SIGKILL)\n"
+            "    return work(*args)\n"
+            "corpus.prepare_waveform = dies\n"
+            "corpus.prepare(corpus.read_corpus(sys.argv[1]), sys.argv[2])\n")
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "data", tmp_path / "set"], capture_output=True)
+    assert done.returncode == -9, done.stderr.decode()
+    assert not (tmp_path / "set").exists()
+    prepared = prepare(read_corpus(tmp_path / "data"), tmp_path / "set")
+    assert len(prepared.all_rows) == 6 and sorted(p.name for p in tmp_path.iterdir()) == ["data", "set"]
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path):
+    corpus = read_corpus(corpus_at(tmp_path / "data", 16000))
+    (tmp_path / "file").write_text("I am not a folder")
+    for out, words in ((tmp_path / "file", "holds other things"), (tmp_path / "file" / "set", "Cannot write to"),
+                       (tmp_path / "data" / "set", "never touched")):
+        with pytest.raises(ValueError, match=words):
+            prepare(corpus, out)
+    assert (tmp_path / "file").read_text() == "I am not a folder"
+
+
+def test_human_recordings_are_prepared_as_they_are(tmp_path):
+    folder = HUMAN / "en_ljspeech32"
+    if not folder.is_dir():
+        pytest.skip(f"the human recordings are not here ({folder})")
+    corpus = read_corpus(folder)
+    assert len(corpus.utterances) == 32 and not corpus.problems and {u.speaker for u in corpus.utterances} == {"LJ"}
+    prepared = prepare(corpus, tmp_path / "set")
+    assert is_prepared(tmp_path / "set") and len(prepared.rows("train")) == 29 and len(prepared.rows("valid")) == 3
+    seconds = sum(row.length for row in prepared.all_rows) / 16000
+    assert 215 < seconds < 222, "221.7 s of speech with little silence around it"
+    size = sum(path.stat().st_size for path in (tmp_path / "set").iterdir())
+    assert size < 1.05 * 2 * 16000 * seconds
+    with open(tmp_path / "set" / "left_out.csv", encoding="utf-8") as file:
+        assert list(csv.reader(file)) == [["file", "reason", "row"]]
+    assert load_prepared(tmp_path / "set") == prepared
