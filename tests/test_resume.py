@@ -1,0 +1,93 @@
+"""A run whose machine is lost again and again ends as one that nothing happened to."""
+import shutil
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from vaani_lib.cli import main
+from vaani_lib.runs import read_curves
+from vaani_lib.tour import run_training, train_command
+
+SETTINGS = ("--base", "compact", "--batch-size", 4, "--grad-accum", 2, "--epochs", 3, "--device", "cpu", "--seed", 7)
+
+
+def history(run: Path) -> dict[str, list[tuple[int, float]]]:
+    """Every curve but the clock's."""
+    curves, problems = read_curves(run)
+    assert not problems, problems
+    return {tag: list(zip(curve.steps.tolist(), curve.values.tolist(), strict=True))
+            for tag, curve in curves.items() if tag != "Training/step_time"}
+
+
+def test_killed_three_times_equals_uninterrupted(corpus, tmp_path):
+    arguments = ("--data-dir", corpus, "--output-dir", tmp_path / "runs", *SETTINGS)
+    run, said = tmp_path / "runs" / "killed", []
+    killed = train_command(*arguments, "--run", "killed", "--drive-dir", tmp_path / "drive")
+    # 18 clips make 3 steps an epoch: killed before there is a checkpoint, in the second epoch with the run folder
+    # left, and in the third with only Drive left
+    run_training(killed, kill_at=2, say=said.append)
+    assert not list((run / "checkpoints").glob("ckpt-*/COMPLETE"))
+    run_training(killed, kill_at=5, say=said.append)
+    run_training(killed, kill_at=8, say=said.append)
+    shutil.rmtree(run)
+    run_training(killed, say=said.append)
+    run_training(train_command(*arguments, "--run", "whole"), say=said.append)
+
+    begun = [line.strip() for line in said if line.strip().startswith(("Starting", "Going on"))]
+    assert [line.split()[0] for line in begun] == ["Starting", "Starting", "Going", "Going", "Starting"], begun
+    assert "ckpt-e0001-s000003 in the run folder" in begun[2] and "ckpt-e0002-s000006 in the Drive folder" in begun[3], begun
+    whole = tmp_path / "runs" / "whole"
+    assert history(run) == history(whole)
+    assert len(history(run)["Loss/total"]) == 9 and len(history(run)["Valid/reconstruction"]) == 3
+    for voice in ("best", "last"):
+        ours, theirs = (load_file(folder / voice / "model.safetensors") for folder in (run, whole))
+        assert ours.keys() == theirs.keys() and all(ours[name].equal(theirs[name]) for name in ours), voice
+    samples = {file.name: file.read_bytes() for file in (run / "samples").iterdir()}
+    assert samples == {file.name: file.read_bytes() for file in (whole / "samples").iterdir()} and len(samples) == 6
+
+
+@pytest.fixture(scope="module")
+def first(corpus, tmp_path_factory) -> Path:
+    """A run of two steps."""
+    runs = tmp_path_factory.mktemp("first")
+    assert main(["train", "--data-dir", str(corpus), "--output-dir", str(runs), "--run", "first", "--base", "compact",
+                 "--batch-size", "4", "--grad-accum", "1", "--max-steps", "2", "--device", "cpu"]) == 0
+    return runs / "first"
+
+
+def test_a_run_goes_on_without_its_base(corpus, first, tmp_path, capsys):
+    base = shutil.copytree(first / "last", tmp_path / "base")
+    arguments = ["train", "--data-dir", str(corpus), "--output-dir", str(tmp_path / "runs"), "--run", "tuned", "--base", str(base),
+                 "--batch-size", "4", "--grad-accum", "1", "--device", "cpu", "--drive-dir", str(tmp_path / "drive")]
+    assert main([*arguments, "--max-steps", "2"]) == 0
+    shutil.rmtree(base)
+    shutil.rmtree(tmp_path / "runs")
+    assert main([*arguments, "--max-steps", "3"]) == 0
+    assert "Going on with tuned" in capsys.readouterr().out
+    before, after = (load_file(folder / "model.safetensors") for folder in (first / "last", tmp_path / "runs" / "tuned" / "last"))
+    moved = {name for name in before if not before[name].equal(after[name])}
+    assert moved and not any(name.startswith("text_encoder.") for name in moved), "a voice that can speak keeps its text encoder"
+
+
+def test_a_notebook_s_interrupt_leaves_a_checkpoint(corpus, tmp_path):
+    import signal
+
+    from vaani_lib.trainer import Trainer
+    from vaani_lib.training import choose_settings, train
+
+    settings, step = choose_settings("compact", device="cpu", batch_size=4, grad_accum=1, epochs=5), Trainer.step
+
+    def interrupted(trainer, batches):
+        log = step(trainer, batches)
+        if trainer.progress.step == 2:
+            signal.raise_signal(signal.SIGINT)
+        return log
+
+    Trainer.step = interrupted
+    try:
+        run = train(settings, corpus, tmp_path, "stopped")
+    finally:
+        Trainer.step = step
+    assert (run / "last" / "model.safetensors").is_file()
+    assert [path.name.split("-s")[1][:6] for path in (run / "checkpoints").glob("ckpt-*")] == ["000002"]
