@@ -91,3 +91,20 @@ def test_a_notebook_s_interrupt_leaves_a_checkpoint(corpus, tmp_path):
         Trainer.step = step
     assert (run / "last" / "model.safetensors").is_file()
     assert [path.name.split("-s")[1][:6] for path in (run / "checkpoints").glob("ckpt-*")] == ["000002"]
+
+
+def test_checkpoints_within_an_epoch_by_the_clock(corpus, tmp_path, monkeypatch):
+    from functools import partial
+
+    from vaani_lib import training
+
+    # every step is due: for a checkpoint, and for the sentences that are spoken once an hour
+    monkeypatch.setattr(training, "Session", partial(training.Session, sample_minutes=0))
+    settings = partial(training.choose_settings, "compact", device="cpu", batch_size=4, grad_accum=1)
+    run = training.train(settings(max_steps=2), corpus, tmp_path, "cut", checkpoint_minutes=0)
+    assert {"validation_e0000_s000001_1.wav", "validation_e0000_s000002_1.wav"} <= {f.name for f in (run / "samples").iterdir()}
+    training.train(settings(max_steps=3), corpus, tmp_path, "cut")
+    whole = training.train(settings(max_steps=3), corpus, tmp_path, "whole")
+    ours, theirs = (load_file(folder / "last" / "model.safetensors") for folder in (run, whole))
+    assert all(ours[name].equal(theirs[name]) for name in ours)
+    assert history(run) == history(whole)

@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from safetensors import SafetensorError
 from torch.nn.utils.parametrize import is_parametrized
 from transformers import VitsConfig, VitsModel, VitsTokenizer
 
@@ -117,7 +118,7 @@ def load_voice(name: str | Path) -> Base:
         check_architecture(Path(where))
     try:
         model, tokenizer = VitsModel.from_pretrained(where), VitsTokenizer.from_pretrained(where)
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, RuntimeError, TypeError, KeyError, SafetensorError) as e:
         if Path(where).is_dir():
             raise ValueError(
                 f"The voice in {where} cannot be loaded ({_first_line(e)}). Copy it again from its source."

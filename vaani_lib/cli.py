@@ -212,8 +212,9 @@ def add_say_options(parser: argparse.ArgumentParser) -> None:
 def sentence_of(error: Exception) -> str:
     "What went wrong, without Python's decoration."
     if isinstance(error, OSError) and error.strerror:
-        where = f" ({error.filename})" if error.filename else ""
-        return f"{error.strerror}{where}"
+        if error.filename:
+            return f"{error.filename} cannot be written or read ({error.strerror}). Choose another place for it."
+        return error.strerror
     return str(error) or type(error).__name__
 
 

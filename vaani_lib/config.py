@@ -105,8 +105,10 @@ class TrainSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1.")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate is {self.learning_rate}; it must be above 0.")
+        if not 0 < self.learning_rate < float("inf"):
+            raise ValueError(f"learning_rate is {self.learning_rate}; it must be above 0, and finite.")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; it must be at least 0.")
         if set(self.loss_weights) != set(LOSS_WEIGHTS):
             raise ValueError(f"loss_weights has {sorted(self.loss_weights)}; it must have {sorted(LOSS_WEIGHTS)}.")
 
@@ -159,8 +161,13 @@ def write_json(path: Path, content: dict) -> None:
 def read_json(path: Path) -> dict:
     "The JSON object in `path`; a ValueError names the file when it holds none."
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as e:
         raise ValueError(
             f"{path} is not readable JSON ({e}); it may be half copied. Take it from its source again."
         ) from e
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"{path} holds a {type(content).__name__}; expected a JSON object. Take it from its source again."
+        )
+    return content

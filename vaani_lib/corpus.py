@@ -21,7 +21,8 @@ from tqdm.auto import tqdm
 # %% ../nbs/lib/03_corpus.ipynb #7e276cdc
 from .audio import SAMPLE_RATE, load_audio, missing_bytes, resample, set_level, to_int16, trim_silence
 from .config import read_json
-from .layouts import Corpus, Utterance, read_corpus, name_in
+from .layouts import Corpus, Utterance, list_audio, locate, name_in, read_corpus
+from .tables import RowProblem
 from .prepared import FORMAT, PreparedSet, Row, ShardWriter, in_place_of, is_prepared, load_prepared
 from .text import normalise
 
@@ -145,6 +146,13 @@ def _check_place(out: Path, root: Path) -> None:
         raise ValueError(f"{out} holds other things and no prepared set. Choose an empty or a new folder.")
 
 # %% ../nbs/lib/03_corpus.ipynb #d6f15309
+def _problem_file(problem: RowProblem, corpus: Corpus) -> str:
+    "The recording that a row could not be read for, or its metadata file, as the report names it."
+    folder = problem.file.parent
+    path = locate(problem.name, folder, corpus.root, list_audio(corpus.root)) if problem.name else problem.file
+    return name_in(path, corpus.root)
+
+
 def prepare(
     corpus: Corpus,
     out_dir,
@@ -159,7 +167,7 @@ def prepare(
     out, settings, exclude = Path(out_dir), Settings(sample_rate, margin, level), exclude or {}
     _check_place(out, corpus.root)
     rows = [u for u in corpus.utterances if u.audio not in exclude]
-    left_out = [(problem.name, problem.message, problem.row) for problem in corpus.problems]
+    left_out = [(_problem_file(problem, corpus), problem.message, problem.row) for problem in corpus.problems]
     excluded = [u for u in corpus.utterances if u.audio in exclude]
     left_out += [(name_in(u.audio, corpus.root), exclude[u.audio], u.row) for u in excluded]
     if is_prepared(out) and (existing := _reusable(out, corpus, rows, left_out, settings)):

@@ -136,6 +136,8 @@ def prepare_checked(
     data_dir, out_dir, tokenizer=None, sample_rate: int = SAMPLE_RATE, segment_samples: int = 8192
 ) -> tuple[Report, PreparedSet]:
     "The report on `data_dir` and the prepared set in `out_dir` of what has no error; ValueError if that is nothing."
+    if sample_rate < 1:
+        raise ValueError(f"The sample rate is {sample_rate}; it must be above 0 Hz, and 16000 for every MMS voice.")
     out, corpus = Path(out_dir), read_corpus(data_dir)
     limits = Limits(sample_rate=sample_rate, segment=segment_samples / sample_rate)
     fingerprint = _fingerprint(corpus, limits, tokenizer)

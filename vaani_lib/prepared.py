@@ -114,7 +114,7 @@ def in_place_of(out: Path):
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
     except OSError as error:
-        raise ValueError(f"Cannot write to {out}: {error}. Choose a folder that can be written.") from error
+        raise ValueError(f"{out} cannot be written ({error.strerror}). Choose a folder that can be written.") from error
     try:
         yield partial
         shutil.rmtree(old, ignore_errors=True)

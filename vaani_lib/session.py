@@ -6,6 +6,7 @@
 __all__ = ['Timer', 'Session', 'stopping_cleanly']
 
 # %% ../nbs/lib/09_session.ipynb #a57e7751
+import math
 import signal
 import threading
 import time
@@ -70,20 +71,31 @@ class Session(Callback):
         self.sums: dict[str, float] = {}
         self.bar = None
 
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._hide()
+        self.events.close()
+
     def on_step(self, trainer: Trainer, log: dict[str, float]) -> None:
         done = trainer.progress
         self.events.scalars({**log, "Training/skipped": done.skipped}, done.step)
         self.sums = {k: self.sums.get(k, 0.0) + v for k, v in {**log, "steps": 1}.items()}
         self._show(trainer, log)
-        if self.sample_timer.due():
+        if not done.skipped_in_a_row and self.sample_timer.due():
             self._speak(f"validation_e{done.epoch:04d}_s{done.step:06d}", done.step)
-        if self.checkpoint_timer.due():
+        if not done.skipped_in_a_row and self.checkpoint_timer.due():
             self._checkpoint(trainer)
 
     def on_epoch_end(self, trainer: Trainer) -> None:
         done, valid = trainer.progress, trainer.evaluate(self.data.valid())
         self._hide()
         self.events.scalars({f"Valid/{k}": v for k, v in valid.items()}, done.step)
+        if not math.isfinite(valid["total"]):
+            return self.say(
+                f"epoch {done.epoch}: the validation loss is not finite, so nothing of this epoch was kept."
+            )
         self._speak(f"validation_e{done.epoch:04d}", done.step)
         better = self.best is None or valid["reconstruction"] < self.best["metric"]
         if better:
@@ -101,10 +113,11 @@ class Session(Callback):
         self._hide()
         if trainer.progress.step != self.checkpoint_step:
             self._checkpoint(trainer)
-        self.events.close()
 
     def _checkpoint(self, trainer: Trainer) -> None:
-        "The log is cut first, so that what Drive gets of it is never written to again."
+        "The log is cut first, so that what Drive gets of it is never written to again. Broken weights are not kept."
+        if not trainer.finite:
+            return
         done = trainer.progress
         self.history += self.events.cut(done.step)
         record = make_record(self.record["run"], trainer.settings, self.record["data"], done, self.best)

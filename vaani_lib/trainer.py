@@ -176,6 +176,11 @@ class Trainer:
                 part.load_state_dict(state[name])
 
     @property
+    def finite(self) -> bool:
+        "Whether every weight is. What is not is never kept."
+        return all(bool(p.isfinite().all()) for m in self.task.modules.values() for p in m.parameters())
+
+    @property
     def finished(self) -> bool:
         most = self.settings.max_steps
         return self.progress.epoch >= self.settings.epochs or (most is not None and self.progress.step >= most)
@@ -200,8 +205,8 @@ class Trainer:
             bad = [k for k, v in losses.items() if not np.isfinite(v)] or ["the gradients"]
             raise Diverged(
                 f"{MOST_SKIPPED} steps in a row up to step {done.step} were not finite ({', '.join(bad)}), so training "
-                "stopped. The last checkpoint is good: start a new run from it (--base) with a lower --lr or --precision fp32, "
-                "and look at the clips with `vaani check`."
+                "stopped. Every checkpoint that was kept has finite weights: start a new run, from this one's folder (--base) if "
+                "it has one, with a lower --lr or --precision fp32, and look at the clips with `vaani check`."
             )
 
     def fit(self, data: Data, callbacks: Iterable[Callback] = ()) -> None:

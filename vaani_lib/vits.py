@@ -85,13 +85,12 @@ def align(latents: Tensor, means: Tensor, log_scales: Tensor, token_mask: Tensor
     """The most likely monotonic path (B, L, F) of ones, one token a frame.
 
     `latents` (B, C, F) after the flow, `means` and `log_scales` (B, C, L) of the prior, masks (B, 1, L) and (B, 1, F)."""
-    latents, means, log_scales = latents.float(), means.float(), log_scales.float()
-    precision = torch.exp(-2 * log_scales)
-    constant = (
-        (-0.5 * math.log(2 * math.pi) - log_scales - 0.5 * means**2 * precision).sum(1).unsqueeze(-1)
-    )  # (B, L, 1)
-    likelihood = constant + (means * precision).mT @ latents - 0.5 * precision.mT @ latents**2
-    return maximum_path(likelihood, (token_mask.mT * frame_mask).float())
+    with torch.autocast(latents.device.type, enabled=False):
+        latents, means, log_scales = latents.float(), means.float(), log_scales.float()
+        precision = torch.exp(-2 * log_scales)
+        constant = (-0.5 * math.log(2 * math.pi) - log_scales - 0.5 * means**2 * precision).sum(1)  # (B, L)
+        likelihood = constant.unsqueeze(-1) + (means * precision).mT @ latents - 0.5 * precision.mT @ latents**2
+        return maximum_path(likelihood, (token_mask.mT * frame_mask).float())
 
 # %% ../nbs/lib/05_vits.ipynb #f26c9ad7
 @dataclass(frozen=True)
@@ -132,12 +131,15 @@ def cut(x: Tensor, starts: Tensor, length: int) -> Tensor:
 
 # %% ../nbs/lib/05_vits.ipynb #8a3168c1
 def kl_divergence(
-    posterior_log_scales: Tensor, latents: Tensor, means: Tensor, log_scales: Tensor, mask: Tensor
+    posterior_log_scales: Tensor, latents: Tensor, means: Tensor, log_scales: Tensor, attention: Tensor, mask: Tensor
 ) -> Tensor:
-    "KL of the posterior from the stretched prior, at the sampled latents, summed (VITS `losses.py`, `kl_loss`)."
-    latents, means, log_scales = latents.float(), means.float(), log_scales.float()
-    kl = log_scales - posterior_log_scales.float() - 0.5 + 0.5 * (latents - means) ** 2 * torch.exp(-2 * log_scales)
-    return (kl * mask).sum()
+    """KL of the posterior from the prior, at the sampled latents, summed (VITS `losses.py`, `kl_loss`). In float32.
+
+    The prior's `means` and `log_scales` (B, C, L) are stretched over the frames by `attention` (B, L, F)."""
+    with torch.autocast(latents.device.type, enabled=False):
+        means, log_scales = means.float() @ attention, log_scales.float() @ attention
+        squares = (latents.float() - means) ** 2 * torch.exp(-2 * log_scales)
+        return ((log_scales - posterior_log_scales.float() - 0.5 + 0.5 * squares) * mask).sum()
 
 
 def duration_loss(model: VitsModel, hidden: Tensor, mask: Tensor, durations: Tensor, speaker: Tensor | None) -> Tensor:
@@ -163,10 +165,8 @@ def encode_text(model: VitsModel, input_ids: Tensor, mask: Tensor):
 @torch.jit.optimized_execution(False)
 def training_pass(model: VitsModel, batch: Batch, segment_frames: int) -> TrainingPass:
     "One pass through all parts of the generator. Random: posterior noise, dropout, segments."
-    token_mask, frame_mask = (
-        length_mask(batch.tokens, batch.input_ids.shape[1]),
-        length_mask(batch.frames, batch.frames.max()),
-    )
+    token_mask = length_mask(batch.tokens, batch.input_ids.shape[1])
+    frame_mask = length_mask(batch.frames, batch.frames.max())
     wav = batch.waveform.float() / 32768
     spec = spectrogram(wav, reflected=True)[..., : frame_mask.shape[-1]] * frame_mask
     speaker = model.embed_speaker(batch.speaker).unsqueeze(-1) if model.config.num_speakers > 1 else None
@@ -182,17 +182,10 @@ def training_pass(model: VitsModel, batch: Batch, segment_frames: int) -> Traini
     generated = model.decoder(cut(F.pad(posterior * frame_mask, (0, lacking)), starts, segment_frames), speaker)
     # a clip shorter than the segment ends in silence on both sides
     inside = cut(F.pad(frame_mask, (0, lacking)), starts, segment_frames).repeat_interleave(HOP_LENGTH, 2)
-    clips = wav[:, REFLECTED:-REFLECTED].unsqueeze(1)
-    real = cut(clips, starts * HOP_LENGTH, segment_frames * HOP_LENGTH)
-    return TrainingPass(
-        generated.float() * inside,
-        real * inside,
-        kl_divergence(
-            posterior_log_scales, latents, means.float() @ attention, log_scales.float() @ attention, frame_mask
-        ),
-        duration_loss(model, hidden, token_mask, durations, speaker),
-        attention,
-    )
+    real = cut(wav[:, REFLECTED:-REFLECTED].unsqueeze(1), starts * HOP_LENGTH, segment_frames * HOP_LENGTH)
+    kl = kl_divergence(posterior_log_scales, latents, means, log_scales, attention, frame_mask)
+    duration = duration_loss(model, hidden, token_mask, durations, speaker)
+    return TrainingPass(generated.float() * inside, real * inside, kl, duration, attention)
 
 # %% ../nbs/lib/05_vits.ipynb #1b6f7e64
 def reconstruction_loss(generated: Tensor, real: Tensor, sample_rate: int, total: int) -> Tensor:
