@@ -36,7 +36,7 @@ def test_killed_three_times_equals_uninterrupted(corpus, tmp_path):
 
     begun = [line.strip() for line in said if line.strip().startswith(("Starting", "Going on"))]
     assert [line.split()[0] for line in begun] == ["Starting", "Starting", "Going", "Going", "Starting"], begun
-    assert "ckpt-e0001-s000003 in the run folder" in begun[2] and "ckpt-e0002-s000006 in the Drive folder" in begun[3], begun
+    assert "epoch 1, step 3 in the run folder" in begun[2] and "epoch 2, step 6 in the Drive folder" in begun[3], begun
     whole = tmp_path / "runs" / "whole"
     assert history(run) == history(whole)
     assert len(history(run)["Loss/total"]) == 9 and len(history(run)["Valid/reconstruction"]) == 3

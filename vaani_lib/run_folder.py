@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['IN_WORDS', 'CHECKPOINT', 'BEST', 'HISTORY', 'FROZEN', 'KEEP_LAST', 'HISTORY_PARTS', 'describe_data', 'make_record',
            'check_same_run', 'label', 'write_checkpoint', 'read_state', 'Found', 'replace_folder', 'RunFolder',
-           'first_step', 'check_writable']
+           'check_writable']
 
 # %% ../nbs/lib/08_run_folder.ipynb #da6366a8
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from drive_sync import Publisher, Snapshot, Store
+from drive_sync import Publisher, Snapshot, SnapshotBroken, Store
 from .base import Base, load_description, save_description, save_voice
 from .config import TrainSettings, differences, read_json, settings_from_json, settings_to_json, write_json
 from .corpus import PreparedSet
@@ -36,8 +36,12 @@ def describe_data(prepared: PreparedSet) -> dict:
     }
 
 
-def make_record(name: str, settings: TrainSettings, data: dict, progress: Progress, best: dict | None) -> dict:
-    "What run.json holds. `best`: {metric, epoch, step}, the metric being the validation mel L1."
+def make_record(
+    name: str, settings: TrainSettings, data: dict, progress: Progress, best: dict | None, events: list[str] = ()
+) -> dict:
+    """What run.json holds. `best`: {metric, epoch, step}, the metric being the validation mel L1.
+
+    `events`: the event files that are this run's history; a session that was killed leaves others."""
     versions = {package: version(package) for package in ("torch", "transformers", "numpy")}
     return {
         "format": 1,
@@ -46,6 +50,7 @@ def make_record(name: str, settings: TrainSettings, data: dict, progress: Progre
         "data": data,
         "progress": progress.state_dict(),
         "best": best,
+        "events": list(events),
         "versions": versions,
     }
 
@@ -108,7 +113,13 @@ class Found:
 
     folder: Path
     record: dict
-    origin: str
+    on_drive: bool
+
+    @property
+    def origin(self) -> str:
+        "Where from, in words."
+        step = f"epoch {self.record['progress']['epoch']}, step {self.record['progress']['step']}"
+        return f"the checkpoint of {step} in the {'Drive' if self.on_drive else 'run'} folder"
 
     def base(self) -> Base:
         return load_description(self.folder / "voice")
@@ -149,10 +160,19 @@ class RunFolder:
         here = self.local.latest(CHECKPOINT, self.say)
         there = self._newer_on_drive(here.step if here else -1)
         if there is None and here is None:
+            self._refuse_broken()
             return None
-        snapshot, folder = there or (here, here.path)
-        where = f"{snapshot.label} in {'the Drive folder' if there else 'the run folder'}"
-        return Found(folder, read_json(folder / "run.json"), where)
+        folder = there[1] if there else here.path
+        return Found(folder, read_json(folder / "run.json"), there is not None)
+
+    def _refuse_broken(self) -> None:
+        "Raises a ValueError if there are checkpoints, none of them whole: to start anew is for a person to decide."
+        for store in (self.local, self.drive):
+            if store is not None and store.snapshots(CHECKPOINT):
+                raise ValueError(
+                    f"No checkpoint in {store.folder} is whole, though there are some. If Drive may still be copying, "
+                    "wait and try again; to start anew, choose another --run name."
+                )
 
     def _newer_on_drive(self, step: int) -> tuple[Snapshot, Path] | None:
         "The newest good checkpoint on Drive, brought here, if it is beyond `step`: only then is it worth reading."
@@ -165,24 +185,34 @@ class RunFolder:
         """Makes the folder what it was at a checkpoint.
 
         Brings back from Drive what this machine lacks of the best voice and the history; clears what came after."""
-        step, best = found.record["progress"]["step"], found.record["best"]
+        events, best = set(found.record["events"]), found.record["best"]
         if self.drive is not None:
+            here = {file.name for file in (self.path / HISTORY_PARTS[0]).glob("events*")}
             for piece in self.drive.snapshots(HISTORY):
-                if piece.step <= step:
-                    self._bring_back(piece)
+                self._bring_back(piece, events - here)
             wanted = [s for s in self.drive.snapshots(BEST) if best and s.step == best["step"]]
-            if wanted and not (self.path / "best" / "config.json").is_file():
+            # a best/ that is here may be an older one, if the run has gone on elsewhere
+            if wanted and (found.on_drive or not (self.path / "best" / "config.json").is_file()):
                 replace_folder(self.drive.fetch(wanted[-1], self.path / ".staging"), self.path / "best")
-        self.clear_log(step)
+        self.clear_log(events)
 
-    def clear_log(self, step: int) -> None:
-        "Removes what was logged after `step` by a session that did not live to write the next checkpoint."
-        for file in (self.path / "logs" / "tensorboard").glob("events*"):
-            if first_step(file) >= step:
+    def clear_log(self, events: Collection[str]) -> None:
+        "Removes every event file but `events`: those of sessions that did not live to write the next checkpoint."
+        for file in (self.path / HISTORY_PARTS[0]).glob("events*"):
+            if file.name not in events:
                 file.unlink()
 
-    def _bring_back(self, piece: Snapshot) -> None:
-        folder = self.drive.fetch(piece, self.path / ".staging")
+    def _bring_back(self, piece: Snapshot, missing: set[str]) -> None:
+        "Copies a piece of the history here if it holds one of the `missing` event files."
+        try:
+            if not any(Path(row.name).name in missing for row in piece.rows()):
+                return
+            folder = self.drive.fetch(piece, self.path / ".staging")
+        except SnapshotBroken as e:
+            return self.say(f"The curves and samples up to step {piece.step} could not be brought back: {e}.")
+        self._place(folder)
+
+    def _place(self, folder: Path) -> None:
         for part in HISTORY_PARTS:
             (self.path / part).mkdir(parents=True, exist_ok=True)
             for file in (folder / Path(part).name).glob("*"):
@@ -237,11 +267,6 @@ def _copy_history(files: list[Path], folder: Path) -> None:
     for file in files:
         (folder / file.parent.name).mkdir(parents=True, exist_ok=True)
         shutil.copy2(file, folder / file.parent.name / file.name)
-
-
-def first_step(events: Path) -> int:
-    "The step at which an event file begins: its name ends in `.s000040`."
-    return int(events.name.rpartition(".s")[2])
 
 
 def check_writable(folder: Path, option: str = "--output-dir") -> None:

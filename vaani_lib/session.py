@@ -68,6 +68,7 @@ class Session(Callback):
             Timer(0),
         )
         self.history: list[Path] = []  # files made since the last checkpoint
+        self.logged: list[str] = list(record["events"])  # event files from the run's beginning
         self.sums: dict[str, float] = {}
         self.bar = None
 
@@ -119,8 +120,10 @@ class Session(Callback):
         if not trainer.finite:
             return
         done = trainer.progress
-        self.history += self.events.cut(done.step)
-        record = make_record(self.record["run"], trainer.settings, self.record["data"], done, self.best)
+        closed = self.events.cut(done.step)
+        self.history += closed
+        self.logged += [file.name for file in closed]
+        record = make_record(self.record["run"], trainer.settings, self.record["data"], done, self.best, self.logged)
         self.folder.save_voice("last", self.base, done)
         self.folder.save_checkpoint(trainer, self.base, record, self.history)
         self.history, self.checkpoint_step = [], done.step

@@ -109,6 +109,7 @@ def train(
         trainer = Trainer(VitsTask(base, settings), settings)
         if found:
             trainer.load_state_dict(found.state())
+            folder.save_voice("last", base, trainer.progress)
         folder.write_record(record)
         with (
             stopping_cleanly(trainer, say),
@@ -130,7 +131,7 @@ def begin(folder: RunFolder, found: Found | None, settings: TrainSettings, data:
         f"{settings.batch_size} × {settings.grad_accum} clips a step, {settings.precision} on {settings.device}"
         + (f"; from {found.origin}." if found else f", from {settings.base}.")
     )
-    folder.restore(found) if found else folder.clear_log(0)
+    folder.restore(found) if found else folder.clear_log(())
     return found.record if found else make_record(run, settings, data, Progress(), None)
 
 
@@ -144,8 +145,6 @@ def known_record(folder: RunFolder, found: Found | None) -> dict | None:
         raise ValueError(
             f"{file} is no record of a run. Remove the folder {folder.path}, or choose another --run name."
         )
-    if any(folder.local.all_names()):
-        folder.say(f"No checkpoint in {folder.path} is good, so the run starts from its beginning.")
     return known
 
 # %% ../nbs/training.ipynb #124f6e92
