@@ -110,9 +110,12 @@ _AUDIBLE = ("clipped", "noisy", "stereo", "too-short", "rate", "level", "hum", "
 
 
 def worst_files(report: Report, codes: tuple[str, ...] = _AUDIBLE) -> dict[str, Path]:
-    "{what is wrong: file} for the worst recording of each of `codes` that has one."
-    worst = [group[0] for group in report.groups() if group[0].code in codes and group[0].file]
-    return {f"{issue.code}: {issue.message}": report.root / issue.file for issue in worst}
+    "{what is wrong: file} for the worst recording of each of `codes` that has one; a file is named once."
+    wrong: dict[str, list[str]] = {}
+    for worst in (group[0] for group in report.groups()):
+        if worst.code in codes and worst.file:
+            wrong.setdefault(worst.file, []).append(f"{worst.code}: {worst.message}")
+    return {"; ".join(faults): report.root / file for file, faults in wrong.items()}
 
 # %% ../nbs/data_checks.ipynb #dfaf4ba5
 _RULES = 1  # raise it when a rule changes: what was remembered under the old ones is then checked again
