@@ -1,4 +1,5 @@
 """Installs vaani_lib and drive_sync, and the `vaani` command. Names and versions come from settings.ini."""
+
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -10,11 +11,28 @@ settings.read(here / "settings.ini", encoding="utf-8")
 ini = settings["DEFAULT"]
 
 
-def requirements(name: str) -> list[str]:
-    """The requirement lines of a file, without comments."""
-    lines = (line.split("#")[0].strip() for line in (here / name).read_text(encoding="utf-8").splitlines())
-    return [line for line in lines if line]
+def colab_lacks() -> list[str]:
+    """requirements-colab.txt without its comments."""
+    lines = (here / "requirements-colab.txt").read_text(encoding="utf-8").splitlines()
+    return [line for line in (line.split("#")[0].strip() for line in lines) if line]
 
+
+# Lower bounds: a server or Colab keeps what it has. requirements.txt pins the tested set.
+REQUIRES = [
+    "torch>=2.6",
+    "torchaudio>=2.6",
+    "transformers>=4.57",
+    "numpy>=2.0",
+    "librosa>=0.11",
+    "soundfile>=0.13",
+    "soxr>=0.5",
+    "matplotlib>=3.8",
+    "tensorboard>=2.16",
+    "safetensors>=0.4",
+    "ipython>=7.34",
+    "ipywidgets>=7.7",
+    "tqdm>=4.66",
+]
 
 setup(
     name=ini["lib_name"],
@@ -30,8 +48,7 @@ setup(
     packages=["vaani_lib", "drive_sync"],
     package_data={"vaani_lib": ["data/*"]},
     python_requires=f">={ini['min_python']}",
-    # Lower bounds only: a server or Colab keeps the torch it has. requirements.txt pins the tested set.
-    install_requires=["torch>=2.4", "torchaudio>=2.4", "ipywidgets>=7.7", "numpy>=2.0", *requirements("requirements-colab.txt")],
+    install_requires=REQUIRES + colab_lacks(),
     entry_points={"console_scripts": [ini["console_scripts"]]},
     zip_safe=False,
 )

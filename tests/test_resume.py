@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 from vaani_lib.cli import main
 from vaani_lib.runs import read_curves
-from vaani_lib.tour import run_training, train_command
+from vaani_lib.tour import run_training, train_in_child
 
 SETTINGS = ("--base", "compact", "--batch-size", 4, "--grad-accum", 2, "--epochs", 3, "--device", "cpu", "--seed", 7)
 
@@ -23,7 +23,7 @@ def history(run: Path) -> dict[str, list[tuple[int, float]]]:
 def test_killed_three_times_equals_uninterrupted(corpus, tmp_path):
     arguments = ("--data-dir", corpus, "--output-dir", tmp_path / "runs", *SETTINGS)
     run, said = tmp_path / "runs" / "killed", []
-    killed = train_command(*arguments, "--run", "killed", "--drive-dir", tmp_path / "drive")
+    killed = train_in_child(*arguments, "--run", "killed", "--drive-dir", tmp_path / "drive")
     # 18 clips make 3 steps an epoch: killed before there is a checkpoint, in the second epoch with the run folder
     # left, and in the third with only Drive left
     run_training(killed, kill_at=2, say=said.append)
@@ -32,7 +32,7 @@ def test_killed_three_times_equals_uninterrupted(corpus, tmp_path):
     run_training(killed, kill_at=8, say=said.append)
     shutil.rmtree(run)
     run_training(killed, say=said.append)
-    run_training(train_command(*arguments, "--run", "whole"), say=said.append)
+    run_training(train_in_child(*arguments, "--run", "whole"), say=said.append)
 
     begun = [line.strip() for line in said if line.strip().startswith(("Starting", "Going on"))]
     assert [line.split()[0] for line in begun] == ["Starting", "Starting", "Going", "Going", "Starting"], begun
@@ -73,8 +73,9 @@ def test_a_run_goes_on_without_its_base(corpus, first, tmp_path, capsys):
 def test_a_notebook_s_interrupt_leaves_a_checkpoint(corpus, tmp_path):
     import signal
 
+    from vaani_lib.run_setup import choose_settings
     from vaani_lib.trainer import Trainer
-    from vaani_lib.training import choose_settings, train
+    from vaani_lib.training import train
 
     settings, step = choose_settings("compact", device="cpu", batch_size=4, grad_accum=1, epochs=5), Trainer.step
 
@@ -96,11 +97,11 @@ def test_a_notebook_s_interrupt_leaves_a_checkpoint(corpus, tmp_path):
 def test_checkpoints_within_an_epoch_by_the_clock(corpus, tmp_path, monkeypatch):
     from functools import partial
 
-    from vaani_lib import training
+    from vaani_lib import run_setup, training
 
     # every step is due: for a checkpoint, and for the sentences that are spoken once an hour
     monkeypatch.setattr(training, "Session", partial(training.Session, sample_minutes=0))
-    settings = partial(training.choose_settings, "compact", device="cpu", batch_size=4, grad_accum=1)
+    settings = partial(run_setup.choose_settings, "compact", device="cpu", batch_size=4, grad_accum=1)
     run = training.train(settings(max_steps=2), corpus, tmp_path, "cut", checkpoint_minutes=0)
     assert {"validation_e0000_s000001_1.wav", "validation_e0000_s000002_1.wav"} <= {f.name for f in (run / "samples").iterdir()}
     training.train(settings(max_steps=3), corpus, tmp_path, "cut")

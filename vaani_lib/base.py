@@ -136,7 +136,8 @@ def load_voice(name: str | Path) -> Base:
     try:
         # from the Hub, a bar shows that something is happening; from a folder it only flickers
         with without_progress_bars() if Path(where).is_dir() else nullcontext():
-            model, tokenizer = VitsModel.from_pretrained(where), VitsTokenizer.from_pretrained(where)
+            # weights saved in half precision are trained and spoken in full
+            model, tokenizer = VitsModel.from_pretrained(where).float(), VitsTokenizer.from_pretrained(where)
     except (OSError, ValueError, RuntimeError, TypeError, KeyError, SafetensorError) as e:
         if Path(where).is_dir():
             raise ValueError(

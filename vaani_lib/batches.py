@@ -46,8 +46,8 @@ class Batch:
         return len(self.tokens)
 
     def to(self, device) -> "Batch":
-        "The same batch on a device; from the CPU to a GPU without waiting."
-        return Batch(*(getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)))
+        "The same batch on a device."
+        return Batch(*(getattr(self, f.name).to(device) for f in fields(self)))
 
 # %% ../nbs/lib/04_batches.ipynb #99125bd3
 @dataclass(frozen=True)

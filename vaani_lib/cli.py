@@ -52,7 +52,8 @@ def tokenizer_of(base: str):
 # %% ../nbs/lib/13_cli.ipynb #62231611
 def train_command(args: argparse.Namespace) -> int:
     "Start a run, or continue it if it exists"
-    from vaani_lib.training import choose_settings, train
+    from vaani_lib.run_setup import choose_settings
+    from vaani_lib.training import train
 
     freeze = None if args.freeze is None else tuple(part for part in args.freeze.split(",") if part not in ("", "none"))
     chosen = {name: getattr(args, name) for name in ("epochs", "seed", "max_steps") if getattr(args, name) is not None}
@@ -231,12 +232,18 @@ def main(arguments: list[str] | None = None) -> int:
     "Runs a command; returns 0, 1 (the answer is no) or 2 (it could not run)."
     args = make_parser().parse_args(arguments)
     quiet_libraries()
+    import torch
+
     from vaani_lib.trainer import Diverged
 
     try:
         return args.function(args)
     except KeyboardInterrupt:
+        print("vaani: stopped.", file=sys.stderr)
         return 130
+    except torch.OutOfMemoryError:
+        print("vaani: The GPU ran out of memory. Halve --batch-size and double --grad-accum.", file=sys.stderr)
+        return 2
     except (ValueError, OSError, Diverged) as error:
         print(f"vaani: {sentence_of(error)}", file=sys.stderr)
         return 2

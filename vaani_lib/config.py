@@ -101,6 +101,8 @@ class TrainSettings:
         check_choice("precision", self.precision, PRECISIONS)
         for part in self.freeze:
             check_choice("part to freeze", part, FREEZABLE)
+        if set(self.freeze) == set(FREEZABLE):
+            raise ValueError("All parts are frozen, so nothing could learn; leave one out of --freeze.")
         for name in ("epochs", "batch_size", "grad_accum", "segment_frames", "max_steps"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -101,6 +101,6 @@ def generator_loss(generated: Features, items: int, total: int) -> Tensor:
 
 
 def feature_matching_loss(real: Features, generated: Features, items: int, total: int) -> Tensor:
-    "Twice the L1 distance of every hidden layer; the real features are a fixed target."
+    "Twice the L1 distance of every layer, the verdict included; the real features are a fixed target. In float32."
     pairs = ((r.detach(), g) for rs, gs in zip(real, generated) for r, g in zip(rs, gs))
-    return 2 * sum(share((r - g).abs(), items, total) for r, g in pairs)
+    return 2 * sum(share((r.float() - g.float()).abs(), items, total) for r, g in pairs)

@@ -44,6 +44,7 @@ class VitsTask:
         )
 
     def phases(self, batch: Batch, totals: Totals) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        "The generator learns from the discriminators as they are before this step's update."
         out = training_pass(self.model, batch, self.settings.segment_frames)
         real, generated = (self.modules["discriminator"](wav) for wav in (out.real, out.generated))
         share = len(batch), totals.utterances

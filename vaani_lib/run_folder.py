@@ -10,6 +10,7 @@ __all__ = ['IN_WORDS', 'CHECKPOINT', 'BEST', 'HISTORY', 'FROZEN', 'KEEP_LAST', '
 # %% ../nbs/lib/08_run_folder.ipynb #da6366a8
 import shutil
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -192,9 +193,17 @@ class RunFolder:
                 self._bring_back(piece, events - here)
             wanted = [s for s in self.drive.snapshots(BEST) if best and s.step == best["step"]]
             # a best/ that is here may be an older one, if the run has gone on elsewhere
-            if wanted and (found.on_drive or not (self.path / "best" / "config.json").is_file()):
-                replace_folder(self.drive.fetch(wanted[-1], self.path / ".staging"), self.path / "best")
+            if found.on_drive or not (self.path / "best" / "config.json").is_file():
+                self._bring_best(wanted)
         self.clear_log(events)
+
+    def _bring_best(self, candidates: list[Snapshot]) -> None:
+        "Puts the last good one in the place of best/; the run can go on without."
+        for snapshot in reversed(candidates):
+            try:
+                return replace_folder(self.drive.fetch(snapshot, self.path / ".staging"), self.path / "best")
+            except SnapshotBroken as e:
+                self.say(f"{snapshot.name} was skipped: {e}.")
 
     def clear_log(self, events: Collection[str]) -> None:
         "Removes every event file but `events`: those of sessions that did not live to write the next checkpoint."
@@ -224,9 +233,14 @@ class RunFolder:
         write_json(self.path / "run.json", record)
 
     def close(self) -> None:
-        "Ends the publisher; what still waits is kept on the local disk for the next session."
+        """Ends the publisher; what still waits is kept on the local disk for the next session.
+
+        A run that was refused leaves no empty folder behind."""
         if self.publisher:
             self.publisher.close()
+        for folder in (self.path / ".waiting", self.path, self.drive and self.drive.folder):
+            with suppress(OSError):
+                folder and folder.rmdir()
 
     def save_checkpoint(self, trainer: Trainer, base: Base, record: dict, history: list[Path]) -> None:
         "A checkpoint here and, in the background, on Drive with the `history` files (event logs, samples) since the last one."
@@ -256,11 +270,14 @@ class RunFolder:
         shutil.rmtree(staging)
 
     def _tidy_drive(self, arrived: Snapshot) -> None:
-        "Runs when Drive has something newer: older checkpoints and voices may go. The history is small and stays."
+        """Runs when Drive has something newer: older checkpoints may go, and the voices that none of those left names.
+
+        The history is small and stays."""
         if arrived.kind == CHECKPOINT:
             self.drive.retain(CHECKPOINT, KEEP_LAST)
-        if arrived.kind == BEST:
-            self.drive.retain(BEST, KEEP_LAST)
+            named = [read_json(s.path / "run.json")["best"] for s in self.drive.snapshots(CHECKPOINT)]
+            kept = [label(BEST, Progress(best["epoch"], best["step"])) for best in named if best]
+            self.drive.retain(BEST, 1, keep=kept)
 
 # %% ../nbs/lib/08_run_folder.ipynb #def84dec
 def _copy_history(files: list[Path], folder: Path) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -56,9 +57,8 @@ class Session(Callback):
         record: dict,
         checkpoint_minutes: float = 15,
         sample_minutes: float = 60,
-        say: Callable[[str], None] = print,
     ):
-        self.folder, self.base, self.data, self.record, self.say = folder, base, data, record, say
+        self.folder, self.base, self.data, self.record = folder, base, data, record
         self.best, self.checkpoint_step = record["best"], record["progress"]["step"]
         self.events = EventLog(folder.path / "logs" / "tensorboard", self.checkpoint_step)
         self.sentences = choose_sentences(list(data.valid_rows))
@@ -86,15 +86,21 @@ class Session(Callback):
         self._show(trainer, log)
         if not done.skipped_in_a_row and self.sample_timer.due():
             self._speak(f"validation_e{done.epoch:04d}_s{done.step:06d}", done.step)
-        if not done.skipped_in_a_row and self.checkpoint_timer.due():
+        # an epoch's last step has a checkpoint of its own, after the validation
+        if not done.skipped_in_a_row and done.step_in_epoch < self.bar.total and self.checkpoint_timer.due():
             self._checkpoint(trainer)
 
     def on_epoch_end(self, trainer: Trainer) -> None:
-        done, valid = trainer.progress, trainer.evaluate(self.data.valid())
         self._hide()
+        done, valid = (
+            trainer.progress,
+            trainer.evaluate(self.data.valid(), partial(tqdm, desc="validating", leave=False)),
+        )
+        means, seconds = {k: v / self.sums["steps"] for k, v in self.sums.items()}, self.epoch_timer.passed()
+        self.sums, self.epoch_timer.since = {}, self.epoch_timer.clock()
         self.events.scalars({f"Valid/{k}": v for k, v in valid.items()}, done.step)
         if not math.isfinite(valid["total"]):
-            return self.say(
+            return self.folder.say(
                 f"epoch {done.epoch}: the validation loss is not finite, so nothing of this epoch was kept."
             )
         self._speak(f"validation_e{done.epoch:04d}", done.step)
@@ -103,12 +109,7 @@ class Session(Callback):
             self.best = {"metric": valid["reconstruction"], "epoch": done.epoch, "step": done.step}
             self.folder.save_voice("best", self.base, done)
         self._checkpoint(trainer)
-        means = {k: v / self.sums["steps"] for k, v in self.sums.items()}
-        self.say(
-            epoch_line(done.epoch, trainer.settings.epochs, done.step, means, valid, better, self.epoch_timer.passed())
-        )
-        self.sums = {}
-        self.epoch_timer.due()
+        self.folder.say(epoch_line(done.epoch, trainer.settings.epochs, done.step, means, valid, better, seconds))
 
     def on_stop(self, trainer: Trainer) -> None:
         self._hide()

@@ -10,7 +10,7 @@ __all__ = ['MOST_SKIPPED', 'AMP_TYPES', 'Task', 'Data', 'Progress', 'Callback', 
 import random
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Protocol
@@ -123,24 +123,35 @@ class Stepper:
             with self.autocast():
                 phases = list(self.task.phases(batch.to(self.device), totals))
             for j, (name, found) in enumerate(phases):
-                total = sum(self.task.weights.get(k, 1.0) * v for k, v in found.items())
-                self.scalers[name].scale(total).backward(inputs=self.parameters[name], retain_graph=j + 1 < len(phases))
-                for key, value in found.items():
-                    losses[key] += value.detach()
-                losses["total"] += total.detach() if j + 1 == len(phases) else 0  # the last phase's: the generator
+                total = self.scalers[name].scale(self._total(found))
+                total.backward(inputs=self.parameters[name], retain_graph=j + 1 < len(phases))
+            self._add(losses, phases)
         return self._as_floats(losses)
+
+    def _total(self, losses: dict[str, Tensor]) -> Tensor:
+        "What a phase learns from."
+        return sum(self.task.weights.get(key, 1.0) * value for key, value in losses.items())
+
+    def _add(self, losses: dict[str, Tensor], phases: list[tuple[str, dict[str, Tensor]]]) -> None:
+        "Adds a micro-batch's losses up; `total` is that of the last phase, the generator's."
+        for _, found in phases:
+            for key, value in found.items():
+                losses[key] += value.detach()
+        losses["total"] += self._total(phases[-1][1]).detach()
 
     @staticmethod
     def _as_floats(losses: dict[str, Tensor]) -> dict[str, float]:
         "One wait for the device instead of one a loss."
         return dict(zip(losses, torch.stack([v.float() for v in losses.values()]).tolist()))
 
-    def update(self, learning_rate: float) -> bool:
-        "Steps every optimizer if all gradients are finite, else none; says which."
+    def update(self, learning_rate: float, losses_are_finite: bool = True) -> bool:
+        "Steps every optimizer if losses and all gradients are finite, else none; says which."
         grads = {n: [p.grad for p in ps if p.grad is not None] for n, ps in self.parameters.items()}
         for name, scaler in self.scalers.items():
             scaler.unscale_(self.optimizers[name])
-        finite = bool(torch.isfinite(torch.stack([torch.nn.utils.get_total_norm(g) for g in grads.values()])).all())
+        finite = losses_are_finite and bool(
+            torch.isfinite(torch.stack([torch.nn.utils.get_total_norm(g) for g in grads.values()])).all()
+        )
         for name, scaler in self.scalers.items():
             for group in self.optimizers[name].param_groups:
                 group["lr"] = learning_rate
@@ -190,7 +201,7 @@ class Trainer:
         started, done = time.perf_counter(), self.progress
         rate = self.settings.learning_rate * self.settings.learning_rate_decay**done.epoch
         losses = self.stepper.gradients(micro_batches, self.settings.seed, done.step)
-        self._count(self.stepper.update(rate), losses)
+        self._count(self.stepper.update(rate, bool(np.isfinite(list(losses.values())).all())), losses)
         done.step, done.step_in_epoch = done.step + 1, done.step_in_epoch + 1
         return {
             **{f"Loss/{k}": v for k, v in losses.items()},
@@ -206,7 +217,7 @@ class Trainer:
             raise Diverged(
                 f"{MOST_SKIPPED} steps in a row up to step {done.step} were not finite ({', '.join(bad)}), so training "
                 "stopped. Every checkpoint that was kept has finite weights: start a new run, from this one's folder (--base) if "
-                "it has one, with a lower --lr or --precision fp32, and look at the clips with `vaani check`."
+                "it has one, with a lower --lr or --precision fp32, and look at the clips with `vaani check DATA`."
             )
 
     def fit(self, data: Data, callbacks: Iterable[Callback] = ()) -> None:
@@ -227,19 +238,18 @@ class Trainer:
             callback.on_stop(self)
 
     @torch.no_grad()
-    def evaluate(self, micro_batches: Sequence) -> dict[str, float]:
-        "The losses over all of `micro_batches`, in evaluation mode, with the same random numbers every time."
-        self.task.train(False)
+    def evaluate(self, micro_batches: Sequence, watch: Callable[[Iterable], Iterable] = iter) -> dict[str, float]:
+        """The losses over all of `micro_batches`, in evaluation mode, with the same random numbers every time.
+
+        `watch` wraps the loop, for instance in a progress bar."""
         totals, losses = self.task.totals(micro_batches), defaultdict(float)
-        for i, batch in enumerate(micro_batches):
-            seed_everything(self.settings.seed, i)
-            with self.stepper.autocast():
-                phases = list(self.task.phases(batch.to(self.stepper.device), totals))
-            for name, found in phases:
-                for key, value in found.items():
-                    losses[key] += value
-                losses["total"] += sum(self.task.weights.get(k, 1.0) * v for k, v in found.items()) * (
-                    name == phases[-1][0]
-                )
-        self.task.train(True)
-        return Stepper._as_floats(losses)
+        self.task.train(False)
+        try:
+            for i, batch in enumerate(watch(micro_batches)):
+                seed_everything(self.settings.seed, i)
+                with self.stepper.autocast():
+                    phases = list(self.task.phases(batch.to(self.stepper.device), totals))
+                self.stepper._add(losses, phases)
+        finally:
+            self.task.train(True)
+        return self.stepper._as_floats(losses)

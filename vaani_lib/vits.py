@@ -146,6 +146,8 @@ def duration_loss(model: VitsModel, hidden: Tensor, mask: Tensor, durations: Ten
     "Negative log-likelihood (stochastic) or squared error of log durations (plain), summed over tokens. In float32: fp16 overflows."
     with torch.autocast(hidden.device.type, enabled=False):
         hidden, speaker = hidden.float(), None if speaker is None else speaker.float()
+        if not hidden.isfinite().all():
+            return hidden.sum()  # not finite: the step is skipped. transformers' spline would raise instead
         if model.config.use_stochastic_duration_prediction:
             return model.duration_predictor(hidden, mask, speaker, durations, reverse=False).sum()
         target = torch.log(durations + 1e-6) * mask
