@@ -3,10 +3,11 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from conftest import REPO
 
+REPO = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((REPO / "nbs").glob("*.ipynb")) + sorted((REPO / "nbs" / "lib").glob("*.ipynb"))
 MODULES = sorted(path.stem for path in (REPO / "vaani_lib").glob("*.py") if not path.stem.startswith("_"))
 
