@@ -209,7 +209,7 @@ def test_killed_while_preparing_leaves_no_half_set(tmp_path):
 def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path):
     corpus = read_corpus(corpus_at(tmp_path / "data", 16000))
     (tmp_path / "file").write_text("I am not a folder")
-    for out, words in ((tmp_path / "file", "holds other things"), (tmp_path / "file" / "set", "Cannot write to"),
+    for out, words in ((tmp_path / "file", "holds other things"), (tmp_path / "file" / "set", "cannot be written"),
                        (tmp_path / "data" / "set", "never touched")):
         with pytest.raises(ValueError, match=words):
             prepare(corpus, out)
