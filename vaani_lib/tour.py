@@ -53,7 +53,7 @@ def run_training(command: list[str], kill_at: int | None = None, say: Callable[[
         for line in follow(process):
             if found := re.search(r"step (\d+),", line):
                 step = int(found[1])
-            elif not re.match(r"\s*$|epoch \d+: ", line):
+            elif not re.match(r"\s*$|(epoch \d+|validating): ", line):
                 say(f"    {line}")
             if kill_at is not None and step >= kill_at:
                 process.kill()
