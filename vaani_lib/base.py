@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SPEAKER_EMBEDDING', 'Base', 'compact_tokenizer', 'compact_base', 'folded_weights', 'without_progress_bars',
-           'save_voice', 'check_architecture', 'save_description', 'load_description', 'find_voice', 'load_voice',
-           'with_speakers']
+           'save_voice', 'write_voice', 'check_architecture', 'save_description', 'load_description', 'find_voice',
+           'load_voice', 'with_speakers']
 
 # %% ../nbs/lib/06_base.ipynb #5a14fd09
 import copy
@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch.nn.utils.parametrize import is_parametrized
 from transformers import VitsConfig, VitsModel, VitsTokenizer
 from transformers.utils import logging
@@ -80,12 +81,16 @@ def without_progress_bars() -> Iterator[None]:
 
 def save_voice(model: VitsModel, tokenizer: VitsTokenizer, speakers: tuple[str, ...], folder: Path) -> None:
     "Writes a plain Hugging Face folder; the speakers' names go into config.json."
-    plain = VitsModel(copy.deepcopy(model.config))
-    plain.load_state_dict({k: v.detach().cpu() for k, v in folded_weights(model).items()})
-    plain.config.speaker_names = list(speakers)
-    with without_progress_bars():
-        plain.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    weights = {k: v.detach().cpu().contiguous() for k, v in folded_weights(model).items()}
+    write_voice(weights, Base(model, tokenizer, speakers), folder)
+
+
+def write_voice(weights: dict[str, torch.Tensor], base: Base, folder: Path) -> None:
+    """The same of `folded_weights` that were copied to the CPU.
+
+    Makes no model and draws no random numbers, so that it may run beside training."""
+    save_description(base, folder)
+    save_file(weights, Path(folder) / "model.safetensors", metadata={"format": "pt"})
 
 # %% ../nbs/lib/06_base.ipynb #3f59521b
 def check_architecture(folder: Path) -> None:
@@ -98,7 +103,7 @@ def check_architecture(folder: Path) -> None:
 def save_description(base: Base, folder: Path) -> None:
     "Writes config.json (with the speakers' names) and the tokenizer's files."
     config = copy.deepcopy(base.model.config)
-    config.speaker_names = list(base.speakers)
+    config.speaker_names, config.architectures, config.dtype = list(base.speakers), ["VitsModel"], torch.float32
     config.save_pretrained(folder)
     base.tokenizer.save_pretrained(folder)
 

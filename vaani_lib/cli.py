@@ -75,6 +75,7 @@ def train_command(args: argparse.Namespace) -> int:
         args.run or Path(args.data_dir).resolve().name,
         args.drive_dir,
         args.checkpoint_minutes,
+        args.take_over,
     )
     return 0
 
@@ -195,6 +196,11 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
         default=15,
         metavar="M",
         help="also write a checkpoint every M minutes within an epoch (default: 15)",
+    )
+    add(
+        "--take-over",
+        action="store_true",
+        help="go on even if another session seems to be training this run; it is told, and publishes nothing more",
     )
 
 

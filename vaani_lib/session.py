@@ -19,9 +19,10 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from .base import Base
+from .checkpoints import Moment, capture, make_record
 from .recipes import VitsData
 from .reporting import EventLog, choose_sentences, epoch_line, speak_samples
-from .run_folder import RunFolder, make_record
+from .run_folder import RunFolder
 from .trainer import Callback, Trainer
 
 # %% ../nbs/lib/09_session.ipynb #3cf7d696
@@ -70,6 +71,7 @@ class Session(Callback):
         self.history: list[Path] = []  # files made since the last checkpoint
         self.logged: list[str] = list(record["events"])  # event files from the run's beginning
         self.sums: dict[str, float] = {}
+        self.moment: Moment | None = None
         self.bar = None
 
     def __enter__(self) -> "Session":
@@ -104,29 +106,35 @@ class Session(Callback):
                 f"epoch {done.epoch}: the validation loss is not finite, so nothing of this epoch was kept."
             )
         self._speak(f"validation_e{done.epoch:04d}", done.step)
+        self.best = self.folder.settle()["best"]  # one that a full disk did not take is none
         better = self.best is None or valid["reconstruction"] < self.best["metric"]
         if better:
             self.best = {"metric": valid["reconstruction"], "epoch": done.epoch, "step": done.step}
-            self.folder.save_voice("best", self.base, done)
-        self._checkpoint(trainer)
+        self._checkpoint(trainer, better)
         self.folder.say(epoch_line(done.epoch, trainer.settings.epochs, done.step, means, valid, better, seconds))
+        if trouble := self.folder.drive_trouble():
+            self.folder.say(trouble)
 
     def on_stop(self, trainer: Trainer) -> None:
         self._hide()
         if trainer.progress.step != self.checkpoint_step:
             self._checkpoint(trainer)
+        self.folder.wait()
 
-    def _checkpoint(self, trainer: Trainer) -> None:
-        "The log is cut first, so that what Drive gets of it is never written to again. Broken weights are not kept."
+    def _checkpoint(self, trainer: Trainer, best: bool = False) -> None:
+        """Copies the run as it is and has it written while training goes on. Broken weights are not kept.
+
+        The log is cut first, so that what Drive gets of it is never written to again."""
         if not trainer.finite:
             return
         done = trainer.progress
+        self.folder.settle()
         closed = self.events.cut(done.step)
         self.history += closed
         self.logged += [file.name for file in closed]
         record = make_record(self.record["run"], trainer.settings, self.record["data"], done, self.best, self.logged)
-        self.folder.save_voice("last", self.base, done)
-        self.folder.save_checkpoint(trainer, self.base, record, self.history)
+        self.moment = capture(trainer, self.base, record, self.moment)
+        self.folder.save(self.moment, self.history, best)
         self.history, self.checkpoint_step = [], done.step
         self.checkpoint_timer.since = self.checkpoint_timer.clock()
 

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from .audio import SAMPLE_RATE
 from .base import compact_tokenizer, load_voice
+from .checkpoints import capture, describe_data
 from .config import TrainSettings, detect_runtime
 from .corpus import PreparedSet, is_prepared, load_prepared
 from .data_checks import prepare_checked
 from .recipes import VitsData, VitsTask, vits_data
-from .run_folder import RunFolder, describe_data
-from .run_setup import begin, check_run_name, choose_settings, open_base
+from .run_folder import RunFolder
+from .run_setup import begin, check_run_name, choose_settings, open_base, whole_run
 from .session import Session, stopping_cleanly
 from .trainer import Trainer
 
@@ -35,7 +36,7 @@ def get_prepared(
 
 # %% ../nbs/training.ipynb #61463a1f
 def open_run(
-    folder: RunFolder, settings: TrainSettings, data_dir: Path, checkpoint_minutes: float
+    folder: RunFolder, settings: TrainSettings, data_dir: Path, checkpoint_minutes: float, take_over: bool
 ) -> tuple[Trainer, VitsData, Session]:
     "What a session trains, from the run's newest checkpoint or from its base; ValueError if that is another run."
     found = folder.find()
@@ -43,15 +44,16 @@ def open_run(
     tokenizer = start.tokenizer if start else compact_tokenizer()
     sample_rate = start.model.config.sampling_rate if start else SAMPLE_RATE
     prepared = get_prepared(data_dir, folder.path.parent, tokenizer, sample_rate, folder.say)
-    record = begin(folder, found, settings, describe_data(prepared))
+    record = begin(folder, found, settings, describe_data(prepared), take_over)
     base, speakers = open_base(start, prepared, settings.seed)
     data = vits_data(prepared, base, speakers, settings)
     for sentence in data.left_out:
         folder.say(f"Left out: {sentence}.")
     trainer = Trainer(VitsTask(base, settings), settings)
+    folder.check_room(whole_run(trainer, base, data))
     if found:
         trainer.load_state_dict(found.state())
-        folder.save_voice("last", base, trainer.progress)
+        folder.place_voice("last", capture(trainer, base, record))
     folder.write_record(record)
     return trainer, data, Session(folder, base, data, record, checkpoint_minutes)
 
@@ -63,15 +65,18 @@ def train(
     run: str,
     drive_dir: Path | None = None,
     checkpoint_minutes: float = 15,
+    take_over: bool = False,
     say: Callable[[str], None] = print,
 ) -> Path:
-    "Starts or continues the run `<output_dir>/<run>` and returns its folder; ValueError or OSError with what to do."
+    """Starts or continues the run `<output_dir>/<run>` and returns its folder; ValueError or OSError with what to do.
+
+    `take_over`: also if another session seems to be training it; that one is told, and publishes nothing more."""
     check_run_name(run)
     if not Path(data_dir).is_dir():
         raise FileNotFoundError(f"There is no folder {data_dir}. Name the folder of recordings, or a prepared set.")
     folder = RunFolder(Path(output_dir) / run, Path(drive_dir) / run if drive_dir else None, say)
     try:
-        trainer, data, session = open_run(folder, settings, Path(data_dir), checkpoint_minutes)
+        trainer, data, session = open_run(folder, settings, Path(data_dir), checkpoint_minutes, take_over)
         with stopping_cleanly(trainer, say), session:
             trainer.fit(data, [session])
         return finish(folder, trainer)
