@@ -32,7 +32,14 @@ class UploadLost(OSError):
 
 
 class LeaseHeld(RuntimeError):
-    """Another session works on this run and is alive."""
+    """Another session works on this run and is alive. How to take the run over is for the caller to add.
+
+    `host` is None where it is not known; `minutes_left` is how long to wait for a session whose machine is gone.
+    """
+
+    def __init__(self, message: str, *, session: str, host: str | None, seconds_ago: float, minutes_left: int):
+        super().__init__(message)
+        self.session, self.host, self.seconds_ago, self.minutes_left = session, host, seconds_ago, minutes_left
 
 
 class LeaseLost(RuntimeError):

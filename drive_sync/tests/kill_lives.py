@@ -14,7 +14,7 @@ from pathlib import Path
 from hostile_disk import HostileDisk, KillAt, contents, make_folder
 
 import drive_sync.transfer
-from drive_sync import Lease, Publisher, Store
+from drive_sync import Lease, LeaseHeld, Publisher, Store
 
 SHARE = ("frozen.safetensors",)
 STEPS = 2
@@ -25,13 +25,18 @@ def label(step: int) -> str:
 
 
 def live(folder: Path, life: int, kill: KillAt, tell: int) -> None:
-    """One machine: its local disk is new, its clock is two hours on. Tells each step that was published."""
+    """A process with a local disk of its own, begun a second after the last one died. Tells each published step, and -1
+    where it took the run over from one of which nobody can know that it died: its first sign is half written."""
     local = folder / f"machine{life}"
     drive_sync.transfer.LOCAL = HostileDisk(kill)  # dies while it resumes, too
-    now = 1_800_000_000 + 7200 * life
+    now = 1_800_000_000 + life
     store = Store(folder / "drive", f"life{life}", disk=HostileDisk(kill), now=lambda: now)
     lease = Lease(store, now=lambda: now)
-    lease.take()
+    try:
+        lease.take()
+    except LeaseHeld:
+        os.write(tell, b"-1\n")
+        lease.take(take_over=True)
     found = store.fetch_latest("ckpt", local, lambda words: None)
     first = found[0].step + 1 if found else 1
     for step in range(first, first + STEPS):
@@ -98,7 +103,7 @@ def sweep(folder: Path, life_of) -> dict[str, int]:
             break
         kills += 1
     newest = Store(folder / "drive").latest("ckpt", lambda words: None)
-    return {"kills": kills, "resumes": life, "steps": max(told), "found": newest.step}
+    return {"kills": kills, "resumes": life, "steps": max(told), "found": newest.step, "taken_over": told.count(-1)}
 
 
 if __name__ == "__main__":

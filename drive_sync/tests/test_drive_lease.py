@@ -1,6 +1,13 @@
 """Two sessions on one run: the later one is told and may take over; neither can damage what the other wrote."""
 import errno
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 from fake_time import FakeTime
@@ -38,9 +45,29 @@ def test_the_later_session_is_told_who_works_there_and_what_to_do(session):
     assert first.take() == 1
     clock.now += 600
     _, second, _ = session("bbb")
-    with pytest.raises(LeaseHeld, match=r"Session aaa .* 10 minutes ago.*wait 35 minutes.*take_over=True"):
+    with pytest.raises(LeaseHeld, match=r"Session aaa .* 10 minutes ago.*End it.*wait 35 minutes.*take the run over"):
         second.take()
     first.keep()  # the refused one changed nothing
+
+
+def test_a_program_can_say_in_its_own_words_who_works_there(session):
+    session("aaa")[1].take()
+    store, second, clock = session("bbb")
+    clock.now += 600
+    with pytest.raises(LeaseHeld) as held:
+        second.take()
+    found = held.value
+    assert (found.session, found.host) == ("aaa", platform.node())
+    assert (found.seconds_ago, found.minutes_left) == (600, 35)
+    assert second.taken_from is None
+    second.take(take_over=True)
+    assert (second.taken_from.session, second.taken_from.host) == ("aaa", platform.node())
+    assert clock.now - second.taken_from.time == 600
+    for path in (store.folder / "lease").glob("*aaa*"):
+        path.write_text("")
+    with pytest.raises(LeaseHeld) as held:
+        session("ccc")[1].take()
+    assert held.value.session == "bbb" and held.value.host == platform.node()
 
 
 def test_taking_over_on_purpose_tells_the_earlier_one(session):
@@ -53,6 +80,16 @@ def test_taking_over_on_purpose_tells_the_earlier_one(session):
         first.keep()
 
 
+def test_a_person_decides_once_about_a_session_that_may_be_alive(session):
+    first, second = session("aaa")[1], session("bbb")[1]
+    first.take()
+    second.take(take_over=True)
+    second.release()
+    third = session("ccc")[1]
+    assert third.take() == 3  # aaa's sign is young, but bbb has taken the run from it
+    assert [sign.session for sign in third.living()] == ["aaa"]  # it may not have noticed yet: its files are left alone
+
+
 def test_a_dead_session_is_waited_for_and_a_released_one_is_not(session):
     _, first, clock = session("aaa")
     first.take()
@@ -61,7 +98,7 @@ def test_a_dead_session_is_waited_for_and_a_released_one_is_not(session):
     with pytest.raises(LeaseHeld):
         second.take()
     clock.now += 2
-    assert second.take() == 2
+    assert second.take() == 2 and second.taken_from is None
     second.release()
     assert session("ccc")[1].take() == 3
 
@@ -183,3 +220,161 @@ def test_names_alone_tell_everything(session):
     (store.folder / "lease" / "notes (1).txt").write_text("a person's own file")
     with pytest.raises(LeaseHeld):
         session("bbb")[1].take()
+
+
+WORKER = """
+import sys
+from drive_sync import Lease, Store
+store = Store(sys.argv[1], sys.argv[2])
+Lease(store).take()
+print("took it", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def worker(tmp_path):
+    """worker(session) -> a process of its own that holds the lease on the folder "drive"; killed at the end."""
+    begun = []
+
+    def begin(name: str) -> subprocess.Popen:
+        begun.append(subprocess.Popen(
+            [sys.executable, "-c", WORKER, tmp_path / "drive", name], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}))
+        assert begun[-1].stdout.readline() == b"took it\n"
+        return begun[-1]
+
+    yield begin
+    for process in begun:
+        process.kill()
+        process.communicate()
+
+
+needs_proc = pytest.mark.skipif(not os.path.exists("/proc/self/ns/pid"), reason="/proc tells nothing of processes here")
+
+
+@needs_proc
+def test_a_session_that_was_killed_here_is_not_waited_for(worker, tmp_path):
+    process = worker("aaa")
+    store = Store(tmp_path / "drive", "bbb")
+    with pytest.raises(LeaseHeld, match=rf"Session aaa \(process {process.pid} of this machine\)"):
+        Lease(store).take()
+    process.send_signal(signal.SIGKILL)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # a zombie: dead, but nobody has asked for it yet
+    assert Lease(store).take() == 2
+    process.wait()
+    assert Lease(Store(tmp_path / "drive", "ccc")).living()[0].session == "bbb"
+
+
+@needs_proc
+def test_what_a_killed_session_left_may_be_cleared_and_what_a_living_one_writes_may_not(worker, checkpoint, tmp_path):
+    process = worker("aaa")
+    Store(tmp_path / "drive", "aaa", generation=1).publish(checkpoint(1), "ckpt-e1-s1")
+    store = Store(tmp_path / "drive", "bbb")
+    Lease(store).take(take_over=True)
+    store.publish(checkpoint(2), "ckpt-e1-s2")
+    assert not store.may_remove("aaa", 1) and store.retain("ckpt", 1) == []
+    process.kill()
+    process.wait()
+    assert store.may_remove("aaa", 1) and len(store.retain("ckpt", 1)) == 1
+
+
+@needs_proc
+def test_what_nobody_can_know_counts_as_alive(worker, tmp_path, monkeypatch):
+    process = worker("aaa")
+    process.kill()
+    process.wait()
+    store = Store(tmp_path / "drive", "bbb")
+    sign, = (store.folder / "lease").iterdir()
+    written = json.loads(sign.read_text().splitlines()[0])
+    texts = {"emptied": "", "a stranger's": "[" * 100_000, "no line of it": "hello", "not numbers": json.dumps(
+        written | {"pid": "1", "started": []}), "another machine": json.dumps(written | {"machine": "another boot"})}
+    for what, text in texts.items():
+        sign.write_text(text)
+        with pytest.raises(LeaseHeld):
+            Lease(store).take()
+            pytest.fail(f"{what} was taken for the sign of a dead process")
+    sign.write_text(json.dumps(written))
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("drive_sync.process.PROC", str(tmp_path / "no proc"))
+        with pytest.raises(LeaseHeld, match=platform.node()):
+            Lease(store).take()
+    sign.write_text(json.dumps(written | {"pid": os.getpid()}))  # the number is in use again: another start time
+    assert Lease(store).take() == 2
+
+
+def test_a_cell_that_ended_with_an_error_does_not_lock_the_next_one_out(session):
+    """The first train() in a kernel gives the run back in a `finally`, while Drive is dead. Its sign says "alive"."""
+    failing = Failing(None)
+    store, _, clock = session("aaa")
+    dead = Store(store.folder, "aaa", disk=HostileDisk(failing), pause=lambda seconds: None)
+    first = Lease(dead, now=clock)
+    first.take()
+    _, second, _ = session("bbb")
+    with pytest.raises(LeaseHeld, match="in this same process"):
+        second.take()  # another thread of the kernel is at it
+    failing.number = errno.ENOTCONN
+    with pytest.raises(DriveUnavailable):
+        first.release()
+    if os.path.exists("/proc/self/ns/pid"):
+        assert second.take() == 2 and second.living() == []
+    failing.number = None
+    first.release()  # it can be tried again
+
+
+def test_a_take_that_fails_halfway_holds_nothing(session):
+    store, _, clock = session("aaa")
+    calls = []
+
+    def dies_after_the_first_write(call, path) -> None:
+        calls.append(call)
+        if "write" in calls and call != "write" and calls[-2] != "write":
+            raise OSError(errno.ENOTCONN, "gone")
+
+    broken = Lease(Store(store.folder, "aaa", disk=HostileDisk(dies_after_the_first_write)), now=clock)
+    with pytest.raises(DriveUnavailable):
+        broken.take()
+    assert any("taken" in path.name for path in (store.folder / "lease").iterdir())
+    if os.path.exists("/proc/self/ns/pid"):
+        assert session("bbb")[1].take() == 2
+
+
+def test_clocks_that_jump_neither_stop_the_signs_nor_undo_a_release(session):
+    store, first, clock = session("aaa")
+    first.take()
+    first.keep()
+    clock.now -= 86_400  # set right after a wrong start
+    assert first.seconds_to_renewal() == 0
+    _, second, _ = session("bbb")
+    second.take(take_over=True)
+    with pytest.raises(LeaseLost):
+        first.keep()  # it looks at once, not a day later
+    second.release()
+    clock.now += 86_400 - 1  # now aaa's old sign is young again
+    assert [sign.session for sign in session("ccc")[1].living()] == ["aaa"]
+    first.release()
+    clock.now -= 3600
+    assert session("ccc")[1].take() == 3
+
+
+def test_old_signs_are_cleared_and_no_generation_comes_twice(session, checkpoint):
+    for number in range(30):
+        store, lease, clock = session(f"s{number}")
+        assert lease.take() == number + 1
+        clock.now += 700
+        lease.keep()
+        clock.now += 2700  # killed on another machine: it never said that it ended
+    assert len(list((store.folder / "lease").iterdir())) <= 2 * 9
+    # every snapshot is gone, and so is the newest sign, which was never uploaded
+    max((store.folder / "lease").iterdir(), key=lambda path: path.name).unlink()
+    assert session("zzz")[1].take() == 31
+
+
+def test_a_sign_that_cannot_be_cleared_does_not_stop_the_next_one(session):
+    store, _, clock = session("aaa")
+    lease = Lease(Store(store.folder, "aaa", disk=HostileDisk(Failing(errno.EACCES, ["discard"]))), now=clock)
+    lease.take()
+    for _ in range(3):
+        clock.now += 700
+        lease.keep()
+    assert len(list((store.folder / "lease").iterdir())) == 4
