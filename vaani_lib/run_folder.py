@@ -161,6 +161,10 @@ class RunFolder:
             lease.take(take_over)
         except LeaseHeld as held:
             raise ValueError(f"{held} To take over: --take-over, or TAKE_OVER in the notebook.") from held
+        if lease.taken_from:
+            self.say(
+                f"Session {lease.taken_from.session} was training this run and is told that this one took it over."
+            )
         # what waits for Drive outlives a kill in the spool, as hard links
         self.lease = lease
         self.publisher = Publisher(
