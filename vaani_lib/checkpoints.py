@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['IN_WORDS', 'MACHINE_WORDS', 'FROZEN', 'STEP_BYTES', 'describe_data', 'make_record', 'package_versions',
-           'check_same_run', 'changes', 'Moment', 'capture', 'read_state', 'label', 'Sizes', 'sizes']
+           'check_same_run', 'changes', 'Moment', 'capture', 'read_state', 'step_label', 'label', 'Sizes', 'sizes']
 
 # %% ../nbs/lib/07_checkpoints.ipynb #ca480c52
 from dataclasses import dataclass
@@ -157,9 +157,14 @@ def read_state(folder: Path) -> dict:
     return {**state, "module.generator": {**state.pop("learning"), **frozen}}
 
 
+def step_label(progress: Progress) -> str:
+    "`e0012-s004800`: finished epochs and steps."
+    return f"e{progress.epoch:04d}-s{progress.step:06d}"
+
+
 def label(kind: str, progress: Progress) -> str:
-    "`ckpt-e0012-s004800`: finished epochs and steps."
-    return f"{kind}-e{progress.epoch:04d}-s{progress.step:06d}"
+    "`ckpt-e0012-s004800`: what drive_sync calls a snapshot."
+    return f"{kind}-{step_label(progress)}"
 
 # %% ../nbs/lib/07_checkpoints.ipynb #3ae6706d
 @dataclass(frozen=True)

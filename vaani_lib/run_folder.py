@@ -18,9 +18,9 @@ from pathlib import Path
 
 from drive_sync import Lease, LeaseHeld, Publisher, Snapshot, SnapshotBroken, Store, check_space, run_bytes
 from .base import Base, load_description
-from .checkpoints import FROZEN, Moment, Sizes, label, read_state
+from .checkpoints import FROZEN, Moment, Sizes, label, read_state, step_label
 from .config import read_json, write_json
-from .history import HISTORY, History
+from .history import CHAPTER, PIECE, History, restore_history
 from .trainer import Progress
 
 # %% ../nbs/lib/08_run_folder.ipynb #096d6815
@@ -175,8 +175,7 @@ class RunFolder:
         """Makes the folder what it was at a checkpoint.
 
         Brings back from Drive what this machine lacks of the best voice and the history; clears what came after."""
-        self.history.bring_back(found.record["events"])
-        self.history.keep_only(found.record["events"])
+        restore_history(self.history, found.record["events"])
         best = found.record["best"]
         # a best/ that is here may be an older one, if the run has gone on elsewhere
         if self.drive is not None and best and (found.on_drive or not (self.path / "best" / "config.json").is_file()):
@@ -247,7 +246,7 @@ class RunFolder:
         if self.publisher and best:
             self.publisher.submit(self.path / "best", label(BEST, moment.progress))
         if self.publisher and self._unsent:
-            self.history.hand_over(self.publisher, self._unsent, label(HISTORY, moment.progress))
+            self.history.hand_over(self.publisher, self._unsent, step_label(moment.progress))
         self._unsent = []
 
     def _checkpoint(self, moment: Moment) -> None:
@@ -290,9 +289,9 @@ class RunFolder:
                 folder and folder.rmdir()
 
     def _tidy_drive(self, arrived: Snapshot) -> None:
-        """Runs when Drive has something newer: older checkpoints may go, and the voices that none of those left names.
-
-        The history is small and stays."""
+        "Runs when Drive has something newer: older checkpoints may go, and the voices that none of those left names."
+        if arrived.kind == CHAPTER:
+            self.history.tidy(arrived)
         if arrived.kind == CHECKPOINT:
             self.drive.retain(CHECKPOINT, KEEP_LAST)
             named = [read_json(s.path / "run.json")["best"] for s in self.drive.snapshots(CHECKPOINT)]

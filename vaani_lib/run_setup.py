@@ -14,6 +14,7 @@ from .base import Base, compact_base, with_speakers
 from .checkpoints import Sizes, changes, check_same_run, make_record, package_versions, sizes
 from .config import PROFILES, TrainSettings, check_choice, detect_runtime, read_json
 from .corpus import PreparedSet
+from .history import restore_history
 from .recipes import VitsData
 from .reporting import choose_sentences
 from .run_folder import Found, RunFolder
@@ -92,7 +93,7 @@ def begin(folder: RunFolder, found: Found | None, settings: TrainSettings, data:
     if known and (sentence := changes(known, settings, package_versions())):
         folder.say(sentence)
     folder.claim(take_over)
-    folder.restore(found) if found else folder.history.keep_only(())
+    folder.restore(found) if found else restore_history(folder.history, ())
     return found.record if found else make_record(run, settings, data, Progress(), None)
 
 # %% ../nbs/lib/10_run_setup.ipynb #4a7c5fe0
