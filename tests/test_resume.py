@@ -109,3 +109,25 @@ def test_checkpoints_within_an_epoch_by_the_clock(corpus, tmp_path, monkeypatch)
     ours, theirs = (load_file(folder / "last" / "model.safetensors") for folder in (run, whole))
     assert all(ours[name].equal(theirs[name]) for name in ours)
     assert history(run) == history(whole)
+
+
+def test_a_session_that_is_taken_over_is_told_and_keeps_what_it_made(corpus, tmp_path, monkeypatch):
+    from drive_sync import Lease, Store, lease
+    from vaani_lib.run_setup import choose_settings
+    from vaani_lib.trainer import Trainer
+    from vaani_lib.training import train
+
+    monkeypatch.setattr(lease, "LOOK_EVERY", 0.0)
+    step, drive, said = Trainer.step, tmp_path / "drive", []
+
+    def taken_over(trainer, batches):
+        if trainer.progress.step == 3:  # the first epoch's checkpoint is on its way
+            Lease(Store(drive / "run", "other")).take(take_over=True)
+        return step(trainer, batches)
+
+    monkeypatch.setattr(Trainer, "step", taken_over)
+    settings = choose_settings("compact", device="cpu", batch_size=4, grad_accum=2, epochs=2)
+    run = train(settings, corpus, tmp_path / "runs", "run", drive, say=said.append)
+    assert any("session other took this run over" in sentence for sentence in said), said
+    assert [s.step for s in Store(run / "checkpoints").snapshots("ckpt")] == [3, 6] and (run / "last" / "config.json").is_file()
+    assert not any(s.step == 6 for s in Store(drive / "run").snapshots())

@@ -266,13 +266,12 @@ class RunFolder:
         replace_folder(staging, self.path / name)
 
     def drive_trouble(self) -> str | None:
-        "A sentence if Drive fails or is behind by more than what was just handed over."
-        status = self.publisher.status() if self.publisher else None
-        if status is None or not (
-            status.lost or status.failed or (status.error and status.behind) or status.behind > 6
-        ):
+        "A sentence if Drive does not take what it is given."
+        if self.publisher is None:
             return None
-        return status.sentence()
+        status = self.publisher.status()
+        stuck = (status.seconds_in_call or 0) >= 120
+        return status.sentence() if status.lost or status.failed or stuck or (status.error and status.behind) else None
 
     def close(self) -> None:
         """Ends the writer and the publisher; what still waits is kept on the local disk for the next session.
