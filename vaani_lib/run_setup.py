@@ -11,13 +11,15 @@ from pathlib import Path
 import torch
 
 from .base import Base, compact_base, with_speakers
-from .checkpoints import Sizes, changes, check_same_run, make_record, package_versions, sizes
+from .checkpoints import changes, check_same_run, make_record, package_versions
 from .config import PROFILES, TrainSettings, check_choice, detect_runtime, read_json
 from .corpus import PreparedSet
+from .finder import Found
 from .history import restore_history
 from .recipes import VitsData
 from .reporting import choose_sentences
-from .run_folder import Found, RunFolder
+from .room import Sizes, sizes
+from .run_folder import RunFolder
 from .trainer import Progress, Trainer
 
 # %% ../nbs/lib/10_run_setup.ipynb #371f7c37
