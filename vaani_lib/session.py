@@ -13,17 +13,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-
-from tqdm.auto import tqdm
 
 from .base import Base
 from .checkpoints import Moment, capture, make_record
 from .recipes import VitsData
-from .reporting import EventLog, choose_sentences, epoch_line, speak_samples
+from .reporting import EventLog, choose_sentences, speak_samples
 from .run_folder import RunFolder
-from .trainer import Callback, Trainer
+from .trainer import Callback, Progress, Trainer
+from .watching import Epoch, ProgressBar, Watcher
 
 # %% ../nbs/lib/10_session.ipynb #3cf7d696
 @dataclass
@@ -58,6 +56,7 @@ class Session(Callback):
         record: dict,
         checkpoint_minutes: float = 15,
         sample_minutes: float = 60,
+        watcher: Watcher | None = None,
     ):
         self.folder, self.base, self.data, self.record = folder, base, data, record
         self.best, self.checkpoint_step = record["best"], record["progress"]["step"]
@@ -72,32 +71,32 @@ class Session(Callback):
         self.logged: list[str] = list(record["events"])  # event files from the run's beginning
         self.sums: dict[str, float] = {}
         self.moment: Moment | None = None
-        self.bar = None
+        self.steps: int | None = None  # of the epoch at hand
+        self.watcher = watcher or ProgressBar()
 
     def __enter__(self) -> "Session":
+        self.watcher.begin(self.data.settings, Progress(**self.record["progress"]), self.folder)
         return self
 
     def __exit__(self, *error) -> None:
-        self._hide()
+        self.watcher.close()
         self.events.close()
 
     def on_step(self, trainer: Trainer, log: dict[str, float]) -> None:
         done = trainer.progress
         self.events.scalars({**log, "Training/skipped": done.skipped}, done.step)
         self.sums = {k: self.sums.get(k, 0.0) + v for k, v in {**log, "steps": 1}.items()}
-        self._show(trainer, log)
+        if done.step_in_epoch == 1 or self.steps is None:
+            self.steps = len(self.data.epoch(done.epoch))
+        self.watcher.on_step(done, self.steps, log)
         if not done.skipped_in_a_row and self.sample_timer.due():
             self._speak(f"validation_e{done.epoch:04d}_s{done.step:06d}", done.step)
         # an epoch's last step has a checkpoint of its own, after the validation
-        if not done.skipped_in_a_row and done.step_in_epoch < self.bar.total and self.checkpoint_timer.due():
+        if not done.skipped_in_a_row and done.step_in_epoch < self.steps and self.checkpoint_timer.due():
             self._checkpoint(trainer)
 
     def on_epoch_end(self, trainer: Trainer) -> None:
-        self._hide()
-        done, valid = (
-            trainer.progress,
-            trainer.evaluate(self.data.valid(), partial(tqdm, desc="validating", leave=False)),
-        )
+        done, valid = trainer.progress, trainer.evaluate(self.data.valid(), self.watcher.validating)
         means, seconds = {k: v / self.sums["steps"] for k, v in self.sums.items()}, self.epoch_timer.passed()
         self.sums, self.epoch_timer.since = {}, self.epoch_timer.clock()
         self.events.scalars({f"Valid/{k}": v for k, v in valid.items()}, done.step)
@@ -105,18 +104,17 @@ class Session(Callback):
             return self.folder.say(
                 f"epoch {done.epoch}: the validation loss is not finite, so nothing of this epoch was kept."
             )
-        self._speak(f"validation_e{done.epoch:04d}", done.step)
+        spoken = self._speak(f"validation_e{done.epoch:04d}", done.step)
         self.best = self.folder.settle()["best"]  # one that a full disk did not take is none
         better = self.best is None or valid["reconstruction"] < self.best["metric"]
         if better:
             self.best = {"metric": valid["reconstruction"], "epoch": done.epoch, "step": done.step}
         self._checkpoint(trainer, better)
-        self.folder.say(epoch_line(done.epoch, trainer.settings.epochs, done.step, means, valid, better, seconds))
+        self.watcher.on_epoch(Epoch(done.epoch, done.step, means, valid, better, seconds, spoken))
         if trouble := self.folder.drive_trouble():
             self.folder.say(trouble)
 
     def on_stop(self, trainer: Trainer) -> None:
-        self._hide()
         if trainer.progress.step != self.checkpoint_step:
             self._checkpoint(trainer)
         self.folder.wait()
@@ -138,30 +136,13 @@ class Session(Callback):
         self.history, self.checkpoint_step = [], done.step
         self.checkpoint_timer.since = self.checkpoint_timer.clock()
 
-    def _speak(self, stem: str, step: int) -> None:
-        for i, (file, wav, rate) in enumerate(
-            speak_samples(self.base, self.sentences, self.folder.path / "samples", stem), 1
-        ):
+    def _speak(self, stem: str, step: int) -> tuple[Path, ...]:
+        spoken = speak_samples(self.base, self.sentences, self.folder.path / "samples", stem)
+        for i, (_, wav, rate) in enumerate(spoken, 1):
             self.events.audio(f"Audio/validation_{i}", wav, rate, step)
-            self.history.append(file)
-
-    def _show(self, trainer: Trainer, log: dict[str, float]) -> None:
-        done = trainer.progress
-        if self.bar is None:
-            self.bar = tqdm(
-                total=len(self.data.epoch(done.epoch)),
-                initial=done.step_in_epoch - 1,
-                desc=f"epoch {done.epoch + 1}",
-                unit="step",
-                leave=False,
-            )
-        self.bar.set_postfix_str(f"step {done.step}, mel {log['Loss/reconstruction']:.2f}", refresh=False)
-        self.bar.update()
-
-    def _hide(self) -> None:
-        if self.bar is not None:
-            self.bar.close()
-        self.bar = None
+        files = tuple(file for file, _, _ in spoken)
+        self.history += files
+        return files
 
 # %% ../nbs/lib/10_session.ipynb #fe670c7b
 @contextmanager

@@ -19,6 +19,7 @@ from .run_folder import RunFolder
 from .run_setup import begin, check_run_name, choose_settings, open_base, whole_run
 from .session import Session, stopping_cleanly
 from .trainer import Trainer
+from .watching import Watcher
 
 # %% ../nbs/training.ipynb #5fb15223
 def get_prepared(
@@ -36,7 +37,12 @@ def get_prepared(
 
 # %% ../nbs/training.ipynb #61463a1f
 def open_run(
-    folder: RunFolder, settings: TrainSettings, data_dir: Path, checkpoint_minutes: float, take_over: bool
+    folder: RunFolder,
+    settings: TrainSettings,
+    data_dir: Path,
+    checkpoint_minutes: float,
+    take_over: bool,
+    watcher: Watcher | None,
 ) -> tuple[Trainer, VitsData, Session]:
     "What a session trains, from the run's newest checkpoint or from its base; ValueError if that is another run."
     found = folder.find()
@@ -55,7 +61,7 @@ def open_run(
         trainer.load_state_dict(found.state())
         folder.place_voice("last", capture(trainer, base, record))
     folder.write_record(record)
-    return trainer, data, Session(folder, base, data, record, checkpoint_minutes)
+    return trainer, data, Session(folder, base, data, record, checkpoint_minutes, watcher=watcher)
 
 # %% ../nbs/training.ipynb #10f21c3a
 def train(
@@ -66,17 +72,19 @@ def train(
     drive_dir: Path | None = None,
     checkpoint_minutes: float = 15,
     take_over: bool = False,
+    watcher: Watcher | None = None,
     say: Callable[[str], None] = print,
 ) -> Path:
     """Starts or continues the run `<output_dir>/<run>` and returns its folder; ValueError or OSError with what to do.
 
-    `take_over`: also if another session seems to be training it; that one is told, and publishes nothing more."""
+    `take_over`: also if another session seems to be training it; that one is told, and publishes nothing more.
+    `watcher` shows how it goes; by default a progress bar and a line an epoch."""
     check_run_name(run)
     if not Path(data_dir).is_dir():
         raise FileNotFoundError(f"There is no folder {data_dir}. Name the folder of recordings, or a prepared set.")
     folder = RunFolder(Path(output_dir) / run, Path(drive_dir) / run if drive_dir else None, say)
     try:
-        trainer, data, session = open_run(folder, settings, Path(data_dir), checkpoint_minutes, take_over)
+        trainer, data, session = open_run(folder, settings, Path(data_dir), checkpoint_minutes, take_over, watcher)
         with stopping_cleanly(trainer, say), session:
             trainer.fit(data, [session])
         return finish(folder, trainer)
