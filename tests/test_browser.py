@@ -219,7 +219,8 @@ def test_data_checks_shows_and_plays_what_is_wrong(open_notebook):
 
 def test_training_ends_in_a_voice_that_can_be_heard(open_notebook, lab):
     page = open_notebook("training")
-    assert "epoch 2/2" in page.locator(".jp-Notebook").inner_text()
+    shown = page.locator(".jp-Notebook").inner_text()
+    assert "is finished" in shown and "epoch 2 of 2" in shown
     assert (lab.folder / "work/runs/first-voice/best/config.json").is_file()
     sounds = hear(page, page.locator(".jp-OutputArea-output audio"))
     assert sounds and all(map(can_be_heard, sounds)), describe(sounds)

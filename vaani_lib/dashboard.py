@@ -45,7 +45,7 @@ def draw_curves(points: Points):
                 axis.plot(steps, values, color=color, marker="o", markersize=3, label=name)
             elif steps:
                 axis.plot(steps, values, color=color, alpha=0.25, linewidth=0.8)
-                axis.plot(steps, smooth(values, 0.9), color=color, label=name)
+                axis.plot(steps, smooth(values, 1 - 1 / max(1.0, len(steps) / 20)), color=color, label=name)
         axis.set(title=title, xlabel="step", ylabel="loss")
         if axis.lines:
             axis.legend(fontsize="small")
@@ -173,7 +173,7 @@ def samples(board: Dashboard) -> str:
     if not board.epochs or not board.epochs[-1].spoken:
         return ""
     last = board.epochs[-1]
-    players = (player(*load_audio(file), f"sentence {i}") for i, file in enumerate(last.spoken, 1))
+    players = (player(*load_audio(file), text) for file, text in last.spoken)
     return f"<p>After epoch {last.number}:</p>{''.join(players)}"
 
 
@@ -184,8 +184,4 @@ def safety(board: Dashboard) -> str:
         return (
             f'<p role="alert" style="border: 2px solid #D55E00; padding: 6px"><b>Drive:</b> {html.escape(trouble)}</p>'
         )
-    return (
-        f"<p>Drive: {html.escape(publisher.status().sentence())}</p>"
-        if publisher
-        else "<p>Kept on this machine only.</p>"
-    )
+    return f"<p>{html.escape(publisher.status().sentence())}</p>" if publisher else "<p>Kept on this machine only.</p>"

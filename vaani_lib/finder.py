@@ -73,6 +73,8 @@ class Finder:
                     f"No checkpoint in {store.folder} is whole, though there are some. If Drive may still be copying, "
                     "wait and try again; to start anew, choose another --run name."
                 )
+        if self.drive is not None:
+            self.drive.latest(CHECKPOINT, self.say)  # says which were never finished
 
     def _newer_on_drive(self, step: int) -> tuple[Snapshot, Path] | None:
         "The newest good checkpoint on Drive, brought here, if it is beyond `step`: only then is it worth reading."

@@ -17,7 +17,7 @@ from drive_sync import Lease, LeaseHeld, Publisher, Snapshot, SnapshotBroken, St
 from .checkpoints import FROZEN, Moment, label, step_label
 from .config import read_json, write_json
 from .finder import CHECKPOINT, Finder, Found
-from .history import CHAPTER, PIECE, History, restore_history
+from .history import CHAPTER, PIECE, History, is_copy, restore_history
 from .room import KEEP_LAST, MOST_WAITING, Sizes, folder_bytes, room_here, room_on_drive, store_bytes
 from .trainer import Progress
 
@@ -83,15 +83,21 @@ class RunFolder:
         Brings back from Drive what this machine lacks of the best voice and the history; clears what came after."""
         restore_history(self.history, found.record["events"])
         best = found.record["best"]
-        # a best/ that is here may be an older one, if the run has gone on elsewhere
-        if self.drive is not None and best and (found.on_drive or not (self.path / "best" / "config.json").is_file()):
+        if self.drive is not None and best:
             self._bring_best([s for s in self.drive.snapshots(BEST) if s.step == best["step"]])
+        if best and not (self.path / "best" / "model.safetensors").is_file():
+            self.say(
+                f"The best voice so far, that of epoch {best['epoch']}, is neither here nor on Drive: there is no best/ "
+                "until an epoch is better."
+            )
 
     def _bring_best(self, candidates: list[Snapshot]) -> None:
-        "Puts the last good one in the place of best/; the run can go on without."
+        "Puts the last good one in the place of best/, which may be broken or, if the run went on elsewhere, older."
         for snapshot in reversed(candidates):
             try:
-                return replace_folder(self.drive.fetch(snapshot, self.path / ".staging"), self.path / "best")
+                if not all(is_copy(self.path / "best" / row.name, row) for row in snapshot.rows()):
+                    replace_folder(self.drive.fetch(snapshot, self.path / ".staging"), self.path / "best")
+                return
             except SnapshotBroken as e:
                 self.say(f"{snapshot.name} was skipped: {e}.")
 

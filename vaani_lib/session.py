@@ -136,13 +136,12 @@ class Session(Callback):
         self.history, self.checkpoint_step = [], done.step
         self.checkpoint_timer.since = self.checkpoint_timer.clock()
 
-    def _speak(self, stem: str, step: int) -> tuple[Path, ...]:
+    def _speak(self, stem: str, step: int) -> tuple[tuple[Path, str], ...]:
         spoken = speak_samples(self.base, self.sentences, self.folder.path / "samples", stem)
         for i, (_, wav, rate) in enumerate(spoken, 1):
             self.events.audio(f"Audio/validation_{i}", wav, rate, step)
-        files = tuple(file for file, _, _ in spoken)
-        self.history += files
-        return files
+        self.history += [file for file, _, _ in spoken]
+        return tuple((file, row.text) for (file, _, _), row in zip(spoken, self.sentences))
 
 # %% ../nbs/lib/10_session.ipynb #fe670c7b
 @contextmanager

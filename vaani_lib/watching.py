@@ -7,7 +7,7 @@ __all__ = ['Epoch', 'Watcher', 'ProgressBar']
 
 # %% ../nbs/lib/08_watching.ipynb #0eac11b0
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -18,7 +18,7 @@ from .trainer import Progress
 # %% ../nbs/lib/08_watching.ipynb #cc0bf9e6
 @dataclass(frozen=True)
 class Epoch:
-    "A finished epoch: mean training losses by tag, validation losses by name, and the sentences that were spoken."
+    "A finished epoch: mean training losses by tag, validation losses by name, and the files and texts that were spoken."
 
     number: int
     step: int
@@ -26,7 +26,7 @@ class Epoch:
     validation: dict[str, float]
     best: bool
     seconds: float
-    spoken: tuple[Path, ...] = field(default=())
+    spoken: tuple[tuple[Path, str], ...] = ()
 
     def line(self, epochs: int) -> str:
         "What a person wants to know of it. Mel: L1 between log mels, the loss that is heard."
