@@ -12,13 +12,14 @@ Standard library only.
 """
 from drive_sync.colab import mount
 from drive_sync.ending import finish
-from drive_sync.errors import DriveUnavailable, LeaseHeld, LeaseLost, SnapshotBroken
+from drive_sync.errors import DriveUnavailable, LeaseHeld, LeaseLost, SnapshotBroken, SpoolInUse
 from drive_sync.lease import Lease
 from drive_sync.publisher import Publisher
+from drive_sync.sign import Sign
 from drive_sync.snapshot import Snapshot
 from drive_sync.space import Space, check_space, run_bytes
 from drive_sync.status import State, Status
 from drive_sync.store import Store
 
-__all__ = ["DriveUnavailable", "Lease", "LeaseHeld", "LeaseLost", "Publisher", "Snapshot", "SnapshotBroken", "Space",
-           "State", "Status", "Store", "check_space", "finish", "mount", "run_bytes"]
+__all__ = ["DriveUnavailable", "Lease", "LeaseHeld", "LeaseLost", "Publisher", "Sign", "Snapshot", "SnapshotBroken",
+           "Space", "SpoolInUse", "State", "Status", "Store", "check_space", "finish", "mount", "run_bytes"]

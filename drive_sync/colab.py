@@ -8,7 +8,7 @@ from pathlib import Path
 
 from drive_sync.errors import DriveUnavailable, in_words
 from drive_sync.mounts import COLAB_DRIVE, Mount, mounts, require_mounted
-from drive_sync.reach import pause
+from drive_sync.reach import pause, within
 
 TRIES = 3
 SECONDS_TO_ANSWER = 120.0
@@ -131,30 +131,22 @@ def _log_tail(lines: int = 5) -> str:
 
 def _answering(folder: Path) -> Path:
     """`folder` once it was listed; DriveUnavailable where that fails or hangs (a hanging call cannot be ended)."""
-    outcome: list[OSError | None] = []
-
-    def look() -> None:
-        try:
-            os.listdir(folder)
-            outcome.append(None)
-        except OSError as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=look, name="drive_sync look", daemon=True)
-    thread.start()
-    thread.join(SECONDS_TO_ANSWER)
-    error = outcome[0] if outcome else TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
-    if error is not None:
+    try:
+        within(SECONDS_TO_ANSWER, lambda: os.listdir(folder))
+    except OSError as error:
         raise DriveUnavailable(error.errno, f"{folder} is there, but {in_words(error)}. Unmount it, mount "
                                "it again, then run this again") from error
     return folder
 
 
-def flush_and_unmount() -> None:
-    """Pushes what Drive's mount still holds and unmounts it; DriveUnavailable where it is still there afterwards."""
+def flush_and_unmount(timeout: float | None = None) -> None:
+    """Pushes what Drive's mount still holds and unmounts it; DriveUnavailable where it is still there afterwards.
+
+    `timeout` is in seconds; Colab's own is a day.
+    """
     from google.colab import drive  # there is no such module outside Colab
     try:
-        drive.flush_and_unmount()
+        drive.flush_and_unmount(**({} if timeout is None else {"timeout_ms": int(timeout * 1000)}))
     except Exception as error:
         raise DriveUnavailable(errno.EIO, f"Drive could not be unmounted: {error}.{_log_tail()}") from error
     if any(mount.kind == "fuse.drive" for mount in mounts()):

@@ -46,6 +46,10 @@ class LeaseLost(RuntimeError):
     """Another session took this run over; this one publishes nothing more."""
 
 
+class SpoolInUse(RuntimeError):
+    """Another publisher on this machine brings what waits in the same folder to Drive."""
+
+
 class SnapshotBroken(ValueError):
     """A snapshot's bytes are not those that were published."""
 

@@ -69,6 +69,11 @@ class Lease:
         self._forget(signs, {sign.session for sign in living})
         return self._store.generation
 
+    @property
+    def held(self) -> bool:
+        """Whether it was taken and not given back. Another session may have taken it over all the same: see `keep`."""
+        return self._taken is not None
+
     def keep(self) -> None:
         """Looks whether another session took over and renews the sign of life, each no more often than needed.
 

@@ -1,4 +1,5 @@
 """Brings finished folders to Drive from a thread of its own: training hands one over and goes on."""
+import errno
 import random
 import threading
 import time
@@ -19,11 +20,14 @@ from drive_sync.waiting import Item, Waiting
 
 # Seconds between looks at whether Drive has what it was handed: the first, and the longest after doubling.
 LOOK_FIRST, LOOK_LONGEST = 2.0, 60.0
+# What a folder answers that cannot take this very item, however often it is tried: a name or a size it does not know.
+HOPELESS = frozenset({errno.ENAMETOOLONG, errno.EFBIG, errno.EILSEQ, errno.EINVAL})
 
 
 class Publisher:
     """Publishes to `store` in the order of submission; `spool` is a local folder for what waits (see Spool).
 
+    One publisher at a time has a spool: SpoolInUse, until the other one is closed or its process is gone.
     At most `most_waiting` items of a kind in `newest_only` wait; when Drive is away for long, older ones are left out.
     `then` is what follows an item that has none of its own, such as one that an earlier process left in the spool.
     With a `lease` that was taken it shows signs of life, and stops publishing once another session took the run over.
@@ -34,18 +38,26 @@ class Publisher:
                  newest_only: Collection[str] = ("ckpt", "best"), clock: Callable[[], float] = time.monotonic,
                  wait: Callable[[threading.Event, float | None], object] = threading.Event.wait,
                  chance: Callable[[], float] = random.random):
+        if lease is not None and not lease.held:
+            raise ValueError("Take the lease, then make the publisher: it begins at once with what waits in the spool.")
         self._store, self._lease, self._then, self._clock, self._wait = store, lease, then, clock, wait
-        self._spool = Spool(spool) if spool is not None else None
+        self._spool = Spool(spool) if spool is not None else None  # SpoolInUse where another publisher has it
         self._items, self._backoff = Waiting(most_waiting, newest_only), Backoff(clock, chance)
         self._error: str | None = None
         self._lost: str | None = None
         self._last_success: float | None = None
         self._in_call_since: float | None = None
         self._wake, self._closing = threading.Event(), threading.Event()
-        for entry in self._spool.left_over() if self._spool else ():
-            self._items.add(Item(entry.label, entry.files, entry.share, None, source_bytes(entry.files), entry))
+        self._left_behind = False
         self._thread = threading.Thread(target=self._run, name="drive_sync publisher", daemon=True)
-        self._thread.start()
+        try:
+            for entry in self._spool.left_over() if self._spool else ():
+                self._items.add(Item(entry.label, entry.files, entry.share, None, source_bytes(entry.files), entry))
+            self._thread.start()
+        except BaseException:
+            if self._spool is not None:
+                self._spool.release()
+            raise
 
     def submit(self, local_folder: str | Path | Snapshot, label: str, share: Collection[str] = (),
                then: Callable[[Snapshot], object] | None = None) -> None:
@@ -105,12 +117,27 @@ class Publisher:
         return self.status().settled
 
     def close(self, timeout: float = 5.0) -> None:
-        """Ends the thread after the call it is in. What waits stays in the spool for the next publisher."""
+        """Ends the thread after the call it is in. What waits stays in the spool for the next publisher.
+
+        A call that hangs is left behind after `timeout` seconds: when it comes back, it touches nothing more.
+        """
         self._closing.set()
         self._wake.set()
         with self._items.changed:
             self._items.changed.notify_all()
         self._thread.join(timeout)
+        self._left_behind = self._thread.is_alive()
+        if self._spool is not None:
+            self._spool.release()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._closing.is_set()
+
+    def keeps_all(self) -> bool:
+        """Whether the next publisher on this machine will find in the spool what Drive does not have yet."""
+        return self._items.are_spooled()
 
     def _since(self, moment: float | None) -> float | None:
         return None if moment is None else self._clock() - moment
@@ -150,16 +177,21 @@ class Publisher:
         if item is not None and self._hand_over(item):
             due.append(item)
         for item in due:
-            self._look(item)
+            if not self._closing.is_set():
+                self._look(item)
 
     def _hand_over(self, item: Item) -> bool:
         """Publishes an item. One whose local folder is gone or damaged is given up: no new try can mend it."""
         try:
-            item.snapshot = self._store.publish(item.source, item.label, item.share)
+            sha256 = item.spooled.sha256 if item.spooled else None
+            item.snapshot = self._store.publish(item.source, item.label, item.share, sha256=sha256)
+        except (LeaseLost, MemoryError):
+            raise
         except OSError as error:
-            if _is_readable(item.source):
+            hopeless = error.errno in HOPELESS
+            if not hopeless and _is_readable(item.source):
                 raise  # Drive's doing
-            self._give_up(item, error)
+            self._give_up(item, error, keep=hopeless)
             return False
         except Exception as error:
             self._give_up(item, error)
@@ -188,6 +220,8 @@ class Publisher:
 
     def _finish(self, item: Item, state: State) -> None:
         """Drive has it: what was to happen then happens, and the local copy in the spool goes."""
+        if self._left_behind:
+            return
         self._error, self._last_success = None, self._clock()
         if then := item.then or self._then:
             try:
@@ -196,9 +230,9 @@ class Publisher:
                 self._error = f"{item.label} is there, but what was to follow failed: {in_words(error)}"
         self._items.end(item, state)
 
-    def _give_up(self, item: Item, error: Exception) -> None:
+    def _give_up(self, item: Item, error: Exception, keep: bool = False) -> None:
         self._error = f"{item.label} could not be published: {in_words(error)}"
-        self._items.end(item, State.FAILED)
+        self._items.end(item, State.FAILED, keep)
 
     def _seconds_to_next(self) -> float | None:
         """None when only a new item would give something to do."""

@@ -1,5 +1,6 @@
 """Reaching a folder that may be on a mount: a dead mount is told apart from an empty folder, always."""
 import errno
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,27 @@ READ_AGAIN_AFTER = (0.5, 2.0, 8.0)
 def pause(seconds: float) -> None:
     """Waits; the tests give a Reach one that does not."""
     threading.Event().wait(seconds)
+
+
+def within(seconds: float, call: Callable[[], T]) -> T:
+    """What `call()` returns; TimeoutError where it does not come back. A call that hangs cannot be ended, only left."""
+    outcome: list[tuple[T | None, BaseException | None]] = []
+
+    def work() -> None:
+        try:
+            outcome.append((call(), None))
+        except BaseException as error:
+            outcome.append((None, error))
+
+    thread = threading.Thread(target=work, name="drive_sync call", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not outcome:
+        raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+    result, error = outcome[0]
+    if error is not None:
+        raise error
+    return result
 
 
 class Reach:

@@ -46,7 +46,7 @@ class Status:
     def sentence(self) -> str:
         """For the notebook and the log."""
         if self.lost:
-            return f"Nothing more goes to Drive: {self.lost}"
+            return f"Nothing more goes to Drive: {self.lost}."
         parts = [self._place()]
         if self.failed:
             parts.append(f"{self.failed} could not be published and will not be tried again")

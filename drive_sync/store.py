@@ -3,7 +3,7 @@ import errno
 import secrets
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -49,8 +49,7 @@ class Store:
 
     @generation.setter
     def generation(self, number: int) -> None:
-        assert self._shared is None, f"generation {self._generation} has published, it cannot become {number}"
-        self._generation = number
+        self._generation, self._shared = number, None
 
     def all_names(self) -> list[Name]:
         """The names of all snapshots, finished or not, oldest to newest."""
@@ -71,14 +70,16 @@ class Store:
             report(f"{snapshot.name} was skipped: {problems[0]}{more}.")
         return None
 
-    def publish(self, folder: str | Path | Snapshot, label: str, share: Collection[str] = (),
-                move: bool = False) -> Snapshot:
+    def publish(self, folder: str | Path | Snapshot, label: str, share: Collection[str] = (), move: bool = False,
+                sha256: Mapping[str, str] | None = None) -> Snapshot:
         """Data, then the manifest, then the marker; `share` names files to be stored once for many snapshots.
 
         `move` renames a folder's files on the same disk instead of copying them; the folder is used up by the try.
+        `sha256` is what files have to be: a snapshot knows that itself, a copy of one does not.
         Raises ValueError for a bad label or folder, DriveUnavailable, OSError where the disk is full.
         """
-        sources, saved = source_files(folder), source_rows(folder)
+        sources = source_files(folder)
+        saved = dict(sha256 or {name: row.sha256 for name, row in source_rows(folder).items()})
         absent = set(share) - sources.keys()
         if absent:
             raise ValueError(f"{folder} has no file {min(absent)} to be shared; it holds {', '.join(sorted(sources))}.")
@@ -87,7 +88,7 @@ class Store:
             snapshot = self._claim(label)
             try:
                 rows = [self._put(snapshot, name, path, name in share, move) for name, path in sources.items()]
-                changed = [row.name for row in rows if row.name in saved and saved[row.name].sha256 != row.sha256]
+                changed = [row.name for row in rows if saved.get(row.name, row.sha256) != row.sha256]
                 if changed:
                     raise ValueError(f"{changed[0]} in {folder} is not what was saved there: the local disk lost it.")
                 self._finish(snapshot, rows)

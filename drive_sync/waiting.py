@@ -68,14 +68,19 @@ class Waiting:
             item.state = self._states[item.label] = state
             self.changed.notify_all()
 
-    def end(self, item: Item, state: State) -> None:
-        """An item leaves, and with it its place in the spool."""
-        if item.spooled is not None:
+    def end(self, item: Item, state: State, keep: bool = False) -> None:
+        """An item leaves, and with it its place in the spool, unless that is to be kept for another day."""
+        if item.spooled is not None and not keep:
             item.spooled.discard()
         with self.changed:
             self._items.remove(item)
             self._ended[state] += 1
             self.move(item, state)
+
+    def are_spooled(self) -> bool:
+        """Whether all that did not leave outlives this process."""
+        with self.changed:
+            return all(item.spooled is not None for item in self._items)
 
     def is_empty(self) -> bool:
         with self.changed:

@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 from hostile_disk import make_folder
 
-from drive_sync import Store
+from drive_sync import Store, lease
+
+
+@pytest.fixture(autouse=True)
+def new_process() -> None:
+    """Each test's sessions are called "aaa" and "bbb": none of them is still held by the test before."""
+    lease._claims.clear()
 
 
 @pytest.fixture

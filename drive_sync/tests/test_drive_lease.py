@@ -179,6 +179,20 @@ def test_a_publisher_stops_when_its_run_was_taken_over(session, checkpoint):
     publisher.close(STUCK)
 
 
+def test_a_run_is_taken_before_anything_is_published_and_may_be_taken_again(session, checkpoint, tmp_path):
+    store, lease, _ = session("aaa")
+    with pytest.raises(ValueError, match="Take the lease, then make the publisher"):
+        Publisher(store, tmp_path / "spool", lease=lease)
+    for generation in (1, 2):
+        assert lease.take() == generation and lease.held
+        store.publish(checkpoint(generation), f"ckpt-e1-s{generation}", share=("frozen.safetensors",))
+        lease.release()
+        assert not lease.held
+    with pytest.raises(LeaseLost, match="has given the run back"):
+        lease.keep()
+    assert [(s.generation, s.verify()) for s in store.snapshots()] == [(1, []), (2, [])]
+
+
 def test_an_idle_publisher_keeps_its_session_alive(session):
     _, lease, clock = session("aaa")
     lease.take()

@@ -1,4 +1,5 @@
 """mount() and finish(): Colab's documented errors in a person's words; nothing unmounted before all is confirmed."""
+import errno
 import os
 import sys
 import threading
@@ -29,8 +30,9 @@ class Colab:
         (self.point / "MyDrive").mkdir(parents=True, exist_ok=True)
         self.table.write_text(f"drive {self.point} fuse.drive rw 0 0\n")
 
-    def flush_and_unmount(self) -> None:
+    def flush_and_unmount(self, timeout_ms: int = 24 * 60 * 60 * 1000) -> None:
         self.log.append("unmount")
+        self.patience = timeout_ms / 1000
         if self.fail_to_unmount:
             raise ValueError("flush_and_unmount failed")
         self.table.write_text("")
@@ -184,12 +186,12 @@ def test_a_mount_that_hangs_is_said(table, tmp_path, monkeypatch):
 @pytest.fixture
 def ending(colab, checkpoint):
     """ending(uploads) -> a publisher with one checkpoint on Colab's Drive, its lease, and what finish said."""
-    def begin(disk, uploads=lambda now: None) -> tuple[Publisher, Lease, list[str]]:
-        store = Store(attempt(colab) / "run", disk=disk)
+    def begin(disk, uploads=lambda now: None, spool=None) -> tuple[Publisher, Lease, list[str]]:
+        store = Store(attempt(colab) / "run", disk=disk, pause=lambda seconds: None)
         lease = Lease(store)
         lease.take()
         time = FakeTime(uploads)
-        publisher = Publisher(store, lease=lease, clock=time.clock, wait=time.wait)
+        publisher = Publisher(store, spool, lease=lease, clock=time.clock, wait=time.wait)
         publisher.submit(checkpoint(1), "ckpt-e1-s1")
         return publisher, lease, []
 
@@ -205,14 +207,93 @@ def test_finish_confirms_then_unmounts_then_gives_the_machine_back(colab, ending
     assert any("released" in path.name for path in (colab.point / "MyDrive" / "run" / "lease").iterdir())
 
 
+def lease_acts(colab: Colab) -> set[str]:
+    return {path.stem.split("-")[-1] for path in (colab.point / "MyDrive" / "run" / "lease").iterdir()}
+
+
 def test_finish_never_unmounts_before_all_is_confirmed(colab, ending):
-    looking, stop = threading.Event(), threading.Event()
-    publisher, lease, said = ending(Drive(), lambda now: looking.set() or stop.wait(0.005))
+    looking, stop, drive = threading.Event(), threading.Event(), Drive()
+
+    def never_uploaded(now: float) -> None:
+        if list(colab.point.rglob("COMPLETE")):
+            looking.set()
+        stop.wait(0.005)
+
+    publisher, lease, said = ending(drive, never_uploaded)
     assert looking.wait(STUCK)
-    assert not finish(publisher, lease=lease, timeout=0.05, give_back=True, say=said.append)
-    assert colab.log == [("mount", False)]
-    assert "1 handed to Drive" in said[-1] and "The machine and its files stay" in said[-1]
+    assert not finish(publisher, lease=lease, timeout=0.01, give_back=True, say=said.append)
+    assert colab.log == [("mount", False)] and "released" not in lease_acts(colab)
+    assert "1 handed to Drive" in said[-1] and "Keep this program running until Drive has all of it" in said[-1]
+    drive.upload(colab.point)  # what it says is true: it goes on, and finish can be called again
+    assert finish(publisher, lease=lease, timeout=STUCK, say=said.append)
+    assert colab.log == [("mount", False), "unmount"] and colab.patience == 60  # it had time left, but not a day
+    assert finish(publisher, lease=lease, say=said.append)
+
+
+def test_what_finish_says_is_kept_goes_to_drive_at_the_next_start(colab, ending, tmp_path):
+    """A cell was interrupted and Drive is slow: the session ends, Drive stays mounted, the next cell brings the rest."""
+    drive, stop = Drive(), threading.Event()
+    publisher, lease, said = ending(drive, lambda now: stop.wait(0.005), tmp_path / "spool")
+    assert not finish(publisher, lease=lease, timeout=0.05, unmount=False, say=said.append)
+    assert "goes to Drive when this run is started here again" in said[-1]
     publisher.close(STUCK)
+    lease.release()
+    assert not finish(publisher, lease=lease, unmount=False, say=said.append)  # closed: it neither waits nor promises more
+    assert "goes to Drive when this run is started here again" in said[-1]
+    time = FakeTime(lambda now: drive.upload(colab.point))
+    store = Store(colab.point / "MyDrive" / "run", disk=drive)
+    lease = Lease(store)
+    lease.take()
+    again = Publisher(store, tmp_path / "spool", lease=lease, clock=time.clock, wait=time.wait)
+    assert finish(again, lease=lease, unmount=False, say=said.append)
+    assert said[-1] == "Drive has all 1, confirmed." and "released" in lease_acts(colab)
+    assert colab.log == [("mount", False)]  # still mounted
+    assert again.closed and lease.living() == []
+
+
+def test_finish_after_something_was_given_up_ends_the_session_but_keeps_the_machine(colab, ending, checkpoint, tmp_path):
+    drive = Drive()
+    publisher, lease, said = ending(drive, lambda now: drive.upload(colab.point))
+    saved = Store(tmp_path / "checkpoints").publish(checkpoint(2), "ckpt-e1-s2")
+    (saved.path / "model.safetensors").write_bytes(b"\0" * 3000)
+    publisher.submit(saved, saved.label)
+    for _ in range(2):
+        assert not finish(publisher, lease=lease, give_back=True, say=said.append)
+        assert "1 could not be published and will not be tried again" in said[-2]
+        assert "only here" in said[-1] and "again later" not in "".join(said)
+    assert "unassign" not in colab.log and "unmount" in colab.log and "released" in lease_acts(colab)
+
+
+def test_finish_after_another_session_took_over_promises_nothing(colab, ending):
+    stop = threading.Event()
+    publisher, lease, said = ending(Drive(), lambda now: stop.wait(0.005))
+    later = Lease(Store(colab.point / "MyDrive" / "run"))
+    later.take(take_over=True)
+    lease._looked = float("-inf")  # a minute later
+    assert not finish(publisher, lease=lease, timeout=STUCK, say=said.append)
+    assert said[-1].startswith("Nothing more goes to Drive: session") and said[-1].endswith("another run name.")
+    assert len(said) == 1
+    assert "unmount" not in colab.log
+    publisher.close(STUCK)
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+def test_finish_ends_though_drive_does_not_take_the_last_sign(colab, ending, monkeypatch, hangs):
+    drive, hanging = Drive(), threading.Event()
+    publisher, lease, said = ending(drive, lambda now: drive.upload(colab.point))
+    assert publisher.drain(STUCK)
+
+    def broken(call: str, path: Path) -> None:
+        if hangs:
+            hanging.wait(STUCK)
+        raise OSError(errno.ENOTCONN, "gone")
+
+    monkeypatch.setattr("drive_sync.ending.SECONDS_TO_SIGN_OFF", 0.01 if hangs else STUCK)
+    drive.before = broken
+    assert finish(publisher, lease=lease, say=said.append)
+    assert "did not take the sign that this session has ended" in said[-1]
+    assert ("did not answer in time" if hangs else "the mount is gone") in said[-1]
+    hanging.set()
 
 
 def test_finish_keeps_the_machine_where_the_mount_does_not_tell(colab, ending):
@@ -227,6 +308,9 @@ def test_finish_keeps_the_machine_when_unmounting_fails(colab, ending):
     publisher, lease, said = ending(None)
     assert not finish(publisher, lease=lease, give_back=True, accept_unverified=True, say=said.append)
     assert "unassign" not in colab.log and "could not be unmounted" in said[-1]
+    colab.fail_to_unmount = False
+    assert finish(publisher, lease=lease, give_back=True, accept_unverified=True, say=said.append)
+    assert colab.log[-2:] == ["unmount", "unassign"]
 
 
 def test_finish_says_how_far_it_is(colab, ending, monkeypatch):

@@ -11,7 +11,6 @@ from hostile_disk import Drive, Failing, HostileDisk, contents
 from drive_sync import Publisher, State, Store
 from drive_sync.disk import Disk
 from drive_sync.reach import Reach
-from drive_sync.spool import Spool
 from drive_sync.upload import upload_state
 
 STUCK = 30.0  # seconds after which a test that hangs fails instead
@@ -47,6 +46,7 @@ def test_a_local_folder_arrives_and_says_it_is_unverified(publishing, checkpoint
     assert contents(store.fetch(followed[0], tmp_path / "here")) == contents(tmp_path / "local" / "step-1")
     assert publisher.states() == {label(1): State.UNVERIFIED} and publisher.pending() == set()
     assert "upload unverified for 1, because this folder does not tell" in publisher.status().sentence()
+    publisher.close(STUCK)
     assert list((tmp_path / "spool").iterdir()) == []
 
 
@@ -192,39 +192,6 @@ def test_submit_returns_while_drive_hangs(publishing, checkpoint, tmp_path):
     assert publisher.status().saved == 2
     hanging.set()
     assert publisher.drain(STUCK)
-
-
-def test_what_waits_outlives_the_process(publishing, checkpoint, tmp_path):
-    failing = Failing(errno.ENOTCONN)
-    first = publishing(HostileDisk(failing), FakeTime(lambda now: first._closing.wait(0.01)))
-    for step in (1, 2):
-        first.submit(checkpoint(step), label(step), share=("frozen.safetensors",))
-    first.close(STUCK)
-    (tmp_path / "spool" / "000009-ckpt-e1-s1.part" / "files").mkdir(parents=True)  # killed while handing over
-    second = publishing()
-    assert second.drain(STUCK)
-    assert [snapshot.step for snapshot in Store(tmp_path / "drive").snapshots()] == [1, 2]
-    assert list((tmp_path / "spool").iterdir()) == []
-
-
-def test_an_entry_that_was_half_discarded_is_gone(checkpoint, tmp_path, monkeypatch):
-    entry = Spool(tmp_path / "spool").add(checkpoint(1), label(1), ())
-    with monkeypatch.context() as killed:
-        killed.setattr("drive_sync.spool.shutil.rmtree", lambda *arguments, **settings: None)
-        entry.discard()
-    assert list(Spool(tmp_path / "spool").left_over()) == []
-    assert list((tmp_path / "spool").iterdir()) == []
-
-
-def test_the_spool_outlives_local_retention(checkpoint, tmp_path):
-    """Local clean-up empties files before deleting them; the spool's second name must keep its bytes."""
-    local = Store(tmp_path / "checkpoints")
-    snapshot = local.publish(checkpoint(1), label(1), share=("frozen.safetensors",))
-    entry = Spool(tmp_path / "spool").add(snapshot, label(1), ("frozen.safetensors",))
-    local.publish(checkpoint(2), label(2))
-    local.retain("ckpt", 1)
-    assert not snapshot.path.exists()
-    assert contents(entry.files) == contents(tmp_path / "local" / "step-1")
 
 
 def test_when_drive_is_away_for_long_only_the_newest_wait(publishing, checkpoint, tmp_path):
