@@ -50,11 +50,11 @@ class RunFolder:
     def __init__(self, path: Path, drive: Path | None = None, say: Callable[[str], None] = print):
         self.path, self.say = Path(path), say
         check_writable(self.path)
-        self._lock = lock(self.path)
         self.local = Store(self.path / "checkpoints")
         self.drive = None if drive is None else Store(drive)
         if drive is not None:
             check_writable(drive, "--drive-dir")
+        self._lock = lock(self.path)
         self.history = History(self.path, self.drive, say)
         self.lease = self.publisher = None  # until `claim`
         self.record: dict | None = None  # of the last moment that was written
