@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 from transformers import VitsModel
 from transformers.utils.logging import disable_progress_bar
 
-from vaani_lib import training
 from vaani_lib.base import compact_tokenizer, save_voice
 from vaani_lib.cli import main
 from vaani_lib.demo import demo_sentences, make_corpus

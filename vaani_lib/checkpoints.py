@@ -102,7 +102,13 @@ def changes(record: dict, settings: TrainSettings, versions: dict[str, str]) -> 
         for package, was in record["versions"].items()
         if versions.get(package, was) != was
     ]
-    return f"What changed since the last session: {'; '.join(found)}." if found else ""
+    sentence = f"What changed since the last session: {'; '.join(found)}." if found else ""
+    if any(getattr(saved, name) != getattr(settings, name) for name in ("batch_size", "precision", "device")):
+        sentence += (
+            " The same clips in the same order make each step, and the schedule goes on; noise and segments are drawn "
+            "anew, so losses agree on average, not bit for bit."
+        )
+    return sentence
 
 # %% ../nbs/lib/07_checkpoints.ipynb #a47fd611
 FROZEN = ("frozen.safetensors",)
