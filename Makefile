@@ -4,11 +4,12 @@ BIN := .venv/bin
 # nbdev's commands are found by name, and its kernels must be those of .venv
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo test test-newest export clean
+.PHONY: help demo test test-newest bench export clean
 help:
 	@echo "make demo         recordings to a voice in a few minutes, offline, with the machine lost in the middle"
 	@echo "make test         notebooks in step with the library, every notebook run, pytest, ruff"
 	@echo "make test-newest  the same with the newest versions of everything (.venv-newest)"
+	@echo "make bench        what a checkpoint and a resume cost with a full-size model (.bench/, some minutes)"
 	@echo "make export       after changing a notebook: write vaani_lib from nbs/ and clean the notebooks"
 
 demo: .venv/ready
@@ -16,6 +17,9 @@ demo: .venv/ready
 
 test: .venv/ready-dev
 	tests/run
+
+bench: .venv/ready
+	$(BIN)/python tests/bench_resume.py .bench
 
 export: .venv/ready-dev
 	nbdev_export
@@ -42,4 +46,4 @@ test-newest:
 	PATH=$(CURDIR)/.venv-newest/bin:$$PATH tests/run
 
 clean:
-	rm -rf .venv .venv-newest demo
+	rm -rf .venv .venv-newest demo .bench
