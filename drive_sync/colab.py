@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from drive_sync.errors import DriveUnavailable, in_words
-from drive_sync.mounts import COLAB_DRIVE, Mount, mounts, require_mounted
+from drive_sync.mounts import COLAB_DRIVE, Mount, mounts, require_mounted, resolved
 from drive_sync.reach import pause, within
 
 TRIES = 3
@@ -46,7 +46,7 @@ def mount(path: str | Path = COLAB_DRIVE, elsewhere: str | Path = "drive", say: 
 
     Raises DriveUnavailable with advice where Drive cannot be mounted or does not answer.
     """
-    folder = Path(path).expanduser().absolute()
+    folder = resolved(Path(path).expanduser())
     point = COLAB_DRIVE if folder.is_relative_to(COLAB_DRIVE) else folder
     found = _mounted_at(point)
     if found is None and not on_colab():

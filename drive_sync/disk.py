@@ -1,10 +1,13 @@
 """Every call that touches a file, in one place. The tests put a hostile disk here: late, lying, full or killed."""
 import errno
 import os
+import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from drive_sync.errors import UNSUPPORTED
+from drive_sync.mounts import is_own_disk
 
 BLOCK = 4 << 20
 
@@ -16,20 +19,24 @@ class Disk:
         """What a folder holds, sorted; [] where there is no such folder. OSError where the mount does not answer."""
         try:
             return sorted(os.listdir(folder))
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             return []
+        except NotADirectoryError as error:
+            raise NotADirectoryError(error.errno, f"{folder} is not a folder but a file, or lies under one. Rename that "
+                                                  "file, then run this again") from None
 
     def size(self, path: Path) -> int | None:
         """Bytes of a file, None where there is none. Unlike Path.exists it never takes a dead mount for "no"."""
         try:
-            return os.stat(path).st_size
+            found = os.stat(path)
+            return found.st_size if stat.S_ISREG(found.st_mode) else None
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def is_folder(self, path: Path) -> bool:
         """Whether a folder is there; OSError where the mount does not answer."""
         try:
-            return os.stat(path).st_mode & 0o170000 == 0o040000
+            return stat.S_ISDIR(os.stat(path).st_mode)
         except (FileNotFoundError, NotADirectoryError):
             return False
 
@@ -40,10 +47,6 @@ class Disk:
     def make_folder(self, path: Path) -> None:
         """A new folder; FileExistsError where the name is taken."""
         os.mkdir(path)
-
-    def make_folders(self, path: Path) -> None:
-        """A folder and what leads to it, where they are not there yet."""
-        os.makedirs(path, exist_ok=True)
 
     def read(self, path: Path) -> Iterator[bytes]:
         """A file in blocks."""
@@ -80,12 +83,15 @@ class Disk:
         os.rename(old, new)
 
     def discard(self, path: Path) -> None:
-        """Empties a file, then deletes it: Drive's Trash counts against the quota. A missing file is fine."""
+        """Empties a file, then deletes it: Drive's Trash counts against the quota. Only files go; a missing one is fine.
+
+        On this machine's own disks, where a program may have mapped it or a hard link share its bytes, it only goes.
+        """
         try:
-            if os.stat(path).st_nlink < 2:  # a hard link on the local disk shares its bytes with the spool's
+            if not is_own_disk(path) and os.stat(path).st_nlink < 2:
                 os.truncate(path, 0)
             os.remove(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return
 
     def discard_folder(self, path: Path) -> None:
@@ -93,7 +99,7 @@ class Disk:
         try:
             os.rmdir(path)
         except OSError as error:
-            if error.errno not in {errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST}:
+            if error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ENOTEMPTY, errno.EEXIST}:
                 raise
 
     def attribute(self, path: Path, name: str) -> str | None:
@@ -109,8 +115,7 @@ class Disk:
 
     def free(self, path: Path) -> int:
         """Free bytes for this user, as the file system tells it."""
-        figures = os.statvfs(path)
-        return figures.f_bavail * figures.f_frsize
+        return shutil.disk_usage(path).free
 
 
 def _flush(descriptor: int) -> None:

@@ -15,7 +15,9 @@ _WORDS = {
                "and when its connection breaks",
     errno.ETIMEDOUT: "the mount did not answer in time",
     errno.ESTALE: "the mount no longer knows the file (ESTALE)",
-    errno.ENOSPC: "there is no space left",
+    errno.ENOSPC: "there is no space left (on Drive the Trash counts too, on this machine Drive's own cache)",
+    errno.ENAMETOOLONG: "a name is too long for this folder",
+    errno.EFBIG: "a file is too large for this folder",
     errno.EDQUOT: "the storage quota is used up; what lies in Drive's Trash counts, so empty the Trash",
     errno.EROFS: "it is mounted read-only",
     errno.EACCES: "permission was refused",
@@ -29,6 +31,10 @@ class DriveUnavailable(OSError):
 
 class UploadLost(OSError):
     """What was handed to Drive is not there whole; it is published again."""
+
+
+class CacheFull(OSError):
+    """This machine's disk has no room for what Drive's mount keeps there on its way; it is tried again."""
 
 
 class LeaseHeld(RuntimeError):
@@ -57,7 +63,7 @@ class SnapshotBroken(ValueError):
 def in_words(error: BaseException) -> str:
     """One plain phrase for an error: what a person would want to read beside "Drive"."""
     number = getattr(error, "errno", None)
-    if isinstance(error, (DriveUnavailable, UploadLost)) and error.strerror:
+    if isinstance(error, (DriveUnavailable, UploadLost, CacheFull, NotADirectoryError)) and error.strerror:
         return error.strerror
     if number in _WORDS:
         return _WORDS[number]
@@ -66,5 +72,5 @@ def in_words(error: BaseException) -> str:
 
 def unavailable(error: OSError, folder: object) -> DriveUnavailable:
     """`error` as a DriveUnavailable that says what to do about it."""
-    return DriveUnavailable(error.errno, f"{folder} cannot be reached: {in_words(error)}. What it holds is unknown, "
+    return DriveUnavailable(error.errno, f"{error.filename or folder} cannot be reached: {in_words(error)}. What it holds is unknown, "
                                          "not lost. Mount it again (drive_sync.mount() in Colab), then run this again")

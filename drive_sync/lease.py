@@ -23,7 +23,7 @@ SHORTEST_LIFE, LIFE = 1800.0, 2700.0
 LOOK_EVERY = 60.0
 REMEMBERED = 8  # generations whose signs stay, so that a number is not used again when the newest ones are lost
 _claims: "weakref.WeakSet[Lease]" = weakref.WeakSet()  # what this process holds and has not given back
-_claims_lock = threading.Lock()
+_claims_lock = threading.RLock()
 
 
 class Lease:
@@ -169,7 +169,7 @@ class Lease:
         text = (f"{process.encode()}\nSession {self._store.session}, process {process.pid} on {process.host}: {act} at "
                 f"{time.ctime(second)}.\n").encode()
         with reach.guard():
-            reach.disk.make_folders(self._folder)
+            reach.make_folders(self._folder)
             for number in itertools.count(1):
                 again = f".{number}" if number > 1 else ""
                 name = f"g{self._store.generation:04d}-{self._store.session}-{second}-{act}{again}.txt"

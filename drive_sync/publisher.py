@@ -4,6 +4,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 
 from drive_sync.backoff import Backoff
@@ -12,6 +13,7 @@ from drive_sync.lease import Lease
 from drive_sync.names import Name
 from drive_sync.snapshot import Snapshot
 from drive_sync.source import source_bytes, source_files
+from drive_sync.space import require_room_for_cache
 from drive_sync.spool import Spool
 from drive_sync.status import State, Status
 from drive_sync.store import Store
@@ -47,6 +49,8 @@ class Publisher:
         self._lost: str | None = None
         self._last_success: float | None = None
         self._in_call_since: float | None = None
+        self._heard_at = float("-inf")
+        store.reach.on_bytes = self._hear
         self._wake, self._closing = threading.Event(), threading.Event()
         self._left_behind = False
         self._thread = threading.Thread(target=self._run, name="drive_sync publisher", daemon=True)
@@ -88,7 +92,7 @@ class Publisher:
         handed = min((item.handed_at for item in self._items.handed()), default=None)
         return Status(
             **self._items.counts(), seconds_since_success=self._since(self._last_success),
-            seconds_in_call=self._since(self._in_call_since), seconds_unconfirmed=self._since(handed),
+            seconds_in_call=self._since(self._in_call_since and max(self._in_call_since, self._heard_at)), seconds_unconfirmed=self._since(handed),
             retry_in=self._backoff.seconds_left() or None, error=self._error, lost=self._lost)
 
     def states(self) -> dict[str, State]:
@@ -183,6 +187,7 @@ class Publisher:
     def _hand_over(self, item: Item) -> bool:
         """Publishes an item. One whose local folder is gone or damaged is given up: no new try can mend it."""
         try:
+            require_room_for_cache(self._store.folder, item.bytes)
             sha256 = item.spooled.sha256 if item.spooled else None
             item.snapshot = self._store.publish(item.source, item.label, item.share, sha256=sha256)
         except (LeaseLost, MemoryError):
@@ -204,9 +209,13 @@ class Publisher:
     def _look(self, item: Item) -> None:
         """Whether Drive has an item: by the mount's word, and by every byte read back."""
         assert item.snapshot is not None, item
+        reach, problems = self._store.reach, []
         try:
-            upload = upload_state(self._store.reach, item.snapshot.files())
-            problems = [] if upload is Upload.PENDING else item.snapshot.verify()
+            upload = upload_state(reach, item.snapshot.files())
+            if upload is not Upload.PENDING and item.snapshot.name not in reach.verified:
+                problems = item.snapshot.verify(reread=False)
+            if upload is Upload.CONFIRMED and not problems:
+                upload = upload_state(reach, item.snapshot.files(), checksums=True)
         except (SnapshotBroken, FileNotFoundError) as gone:
             problems = [str(gone)]
         if problems:
@@ -233,6 +242,13 @@ class Publisher:
     def _give_up(self, item: Item, error: Exception, keep: bool = False) -> None:
         self._error = f"{item.label} could not be published: {in_words(error)}"
         self._items.end(item, State.FAILED, keep)
+
+    def _hear(self, count: int) -> None:
+        """Drive took or gave a block. In an hour's upload the session is alive, and notices when the run is taken."""
+        self._heard_at = self._clock()
+        if self._lease is not None and threading.current_thread() is self._thread:
+            with suppress(OSError):  # no reason to break off what goes well
+                self._lease.keep()
 
     def _seconds_to_next(self) -> float | None:
         """None when only a new item would give something to do."""

@@ -2,21 +2,22 @@
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
 from drive_sync.disk import Disk
 from drive_sync.errors import DEAD, DriveUnavailable, unavailable
 from drive_sync.manifest import Digest
-from drive_sync.mounts import mount_of, require_mounted
+from drive_sync.mounts import Mount, mount_of, require_mounted, resolved
 
 T = TypeVar("T")
 # Drive answers these now and then and is fine a moment later; ENOTCONN stays until someone mounts again.
 PASSING = frozenset({errno.EIO, errno.ETIMEDOUT, errno.ESTALE})
 # Seconds before each new try of a read.
 READ_AGAIN_AFTER = (0.5, 2.0, 8.0)
+MD5 = "user.drive.md5"  # the attribute in which Drive tells what it has, on some mounts
 
 
 def pause(seconds: float) -> None:
@@ -46,22 +47,32 @@ def within(seconds: float, call: Callable[[], T]) -> T:
 
 
 class Reach:
-    """A folder, the disk calls for it, and the mount it was on when this began."""
+    """A folder, the disk calls for it, and the mount it was on when this began.
+
+    `on_bytes` is told of each block that was read or written. `whole` and `verified` are what this process has read and
+    found as published: (file, SHA-256), and names of snapshots.
+    """
 
     def __init__(self, folder: str | Path, disk: Disk | None = None, mountpoint: str | Path | None = None,
                  pause: Callable[[float], None] = pause):
-        self.folder = Path(folder).expanduser().absolute()
+        self.folder = resolved(Path(folder).expanduser())
         self.disk = disk or Disk()
-        self.verified: set[str] = set()  # snapshots of which this process has read every byte
+        self.on_bytes: Callable[[int], object] = lambda count: None
+        self.verified: set[str] = set()
+        self.whole: set[tuple[Path, str]] = set()
+        self._md5: dict[Path, str] = {}
         self._pause = pause
-        self._point = Path(mountpoint).absolute() if mountpoint else None
-        self.check()
-        mount = mount_of(self.folder)
-        self._point = mount.point if mount else None
+        require_mounted(self.folder, resolved(mountpoint) if mountpoint else None)
+        self._mount: Mount | None = mount_of(self.folder)
 
     def check(self) -> None:
-        """Raises DriveUnavailable where the mount that held the folder is no longer there."""
-        require_mounted(self.folder, self._point)
+        """Raises DriveUnavailable where the mount that held the folder is no longer there, or is another one."""
+        require_mounted(self.folder, self._mount.point if self._mount else None)
+        now = mount_of(self.folder)
+        # An automounter's own entry is replaced by what it mounts.
+        if now != self._mount and (self._mount is None or self._mount.kind != "autofs"):
+            raise DriveUnavailable(errno.ESTALE, f"something else was mounted at {now.point} meanwhile, so {self.folder} "
+                                                 "is another folder than before. Run this again from the start")
 
     @contextmanager
     def guard(self) -> Iterator[None]:
@@ -101,6 +112,51 @@ class Reach:
         """A small file."""
         return self.again(lambda: b"".join(self.disk.read(path)))
 
+    def read(self, path: Path) -> Iterator[bytes]:
+        """A file in blocks, each of them told."""
+        for block in self.disk.read(path):
+            yield block
+            self.on_bytes(len(block))
+
+    def write(self, path: Path, blocks: Iterable[bytes]) -> None:
+        """A new file, each block of it told; FileExistsError where the name is taken."""
+        def told() -> Iterator[bytes]:
+            for block in blocks:
+                yield block
+                self.on_bytes(len(block))
+
+        self.disk.write(path, told())
+
+    def make_folders(self, folder: Path) -> None:
+        """`folder`, in this one or this one itself, and what leads to it.
+
+        Level by level, so that what belongs under a mount that goes away meanwhile is not made in its place.
+        """
+        missing = []
+        while not self.disk.is_folder(folder):
+            missing.append(folder)
+            folder = folder.parent
+        for level in reversed(missing):
+            self.check()
+            with suppress(FileExistsError):
+                self.disk.make_folder(level)
+            try:
+                self.check()
+            except DriveUnavailable:
+                with suppress(OSError):
+                    self.disk.discard_folder(level)
+                raise
+
     def digest(self, path: Path) -> Digest:
-        """Size and SHA-256 of a file."""
-        return self.again(lambda: Digest(self.disk.read(path)).consume())
+        """Size and SHA-256 of a file; where Drive tells its MD5, that of these bytes too, for `md5`: one reading."""
+        told = self.again(lambda: self.disk.attribute(path, MD5)) is not None
+        found = self.again(lambda: Digest(self.read(path), told).consume())
+        if told:
+            self._md5[path] = found.md5
+        return found
+
+    def md5(self, path: Path) -> str:
+        """MD5 of a file's bytes as this process read them: files never change. It protects against nobody."""
+        if path not in self._md5:
+            self.digest(path)
+        return self._md5.get(path, "")

@@ -47,7 +47,7 @@ class Retention:
 
     def _is_good(self, snapshot: Snapshot, deep: bool) -> bool:
         """Whole, and not merely waiting on this machine for its upload."""
-        if snapshot.verify(deep):
+        if snapshot.verify(deep, reread=False):
             return False
         try:
             return upload_state(snapshot.reach, snapshot.files()) != Upload.PENDING
@@ -60,24 +60,27 @@ class Retention:
         return snapshot.session == store.session or store.now() - store.reach.disk.changed(
             snapshot.path) > LITTER_AFTER
 
-    def _in_use(self) -> tuple[set[str], set[tuple[str, int]]]:
-        """Shared files that manifests name, finished or not, and the sessions whose manifests cannot all be read."""
-        in_use: set[str] = set()
+    def _in_use(self) -> tuple[dict[str, int], set[tuple[str, int]]]:
+        """Shared files that manifests name, finished or not, with their sizes; and the sessions whose manifests cannot
+        all be read."""
+        in_use: dict[str, int] = {}
         unclear: set[tuple[str, int]] = set()
         for name in self._store.all_names():
             snapshot = Snapshot(name, self._store.reach)
             try:
                 in_use |= self._stored_for(snapshot)
-            except (FileNotFoundError, ValueError, KeyError, TypeError):
+            except NotADirectoryError:  # a person's file with such a name
+                continue
+            except (FileNotFoundError, IsADirectoryError, SnapshotBroken):
                 unclear.add(_owner(snapshot))
         return in_use, unclear
 
-    def _stored_for(self, snapshot: Snapshot) -> set[str]:
+    def _stored_for(self, snapshot: Snapshot) -> dict[str, int]:
         """The shared files that a manifest names. It never changes, so it is read once."""
         known = self._store.stored_for
         if snapshot.name not in known:
             rows = decode(snapshot.reach.content(snapshot.path / MANIFEST), snapshot.parts)
-            known[snapshot.name] = {row.stored for row in rows if row.stored}
+            known[snapshot.name] = {row.stored: row.size for row in rows if row.stored}
         return known[snapshot.name]
 
 

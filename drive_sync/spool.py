@@ -47,7 +47,7 @@ class Spool:
         self._folder = Path(folder).expanduser().absolute()
         self._folder.mkdir(parents=True, exist_ok=True)
         self._lock: FolderLock | None = FolderLock(self._folder)
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()  # a signal's handler may come in between
         self._count = 0
         for path, number, is_half in list(self._own_folders()):
             self._count = max(self._count, number)

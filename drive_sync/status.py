@@ -74,7 +74,9 @@ class Status:
         if self.unverified:
             return (f"{self.confirmed + self.unverified} published and read back; upload unverified for "
                     f"{self.unverified}, because this folder does not tell")
-        return f"Drive has all {self.confirmed}, confirmed" if self.confirmed else "Nothing was handed over yet"
+        if self.confirmed:
+            return f"Drive has {'' if self.failed else 'all '}{self.confirmed}, confirmed"
+        return "Nothing has reached Drive" if self.failed else "Nothing was handed over yet"
 
 
 def _duration(seconds: float) -> str:

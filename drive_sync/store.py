@@ -31,7 +31,7 @@ class Store:
         Name.of("check-e0-s0", self.session, 1)  # a session that fits no name fails here, not hours later
         self.alive: Callable[[], Collection[str]] = frozenset  # sessions whose files are not ours to remove: the lease
         self.now = now
-        self.stored_for: dict[str, set[str]] = {}  # snapshot -> shared files that its manifest names (Retention)
+        self.stored_for: dict[str, dict[str, int]] = {}  # snapshot -> shared files its manifest names, with sizes
         self._generation, self._copies, self._shared = generation, copies, None
         self._tries: dict[str, int] = {}
         self._cleared = False
@@ -87,7 +87,8 @@ class Store:
             self._make_room()
             snapshot = self._claim(label)
             try:
-                rows = [self._put(snapshot, name, path, name in share, move) for name, path in sources.items()]
+                rows = [self.shared.put(path, name, saved.get(name)) if name in share
+                        else self._put(snapshot, name, path, move) for name, path in sources.items()]
                 changed = [row.name for row in rows if saved.get(row.name, row.sha256) != row.sha256]
                 if changed:
                     raise ValueError(f"{changed[0]} in {folder} is not what was saved there: the local disk lost it.")
@@ -149,7 +150,7 @@ class Store:
     def _claim(self, label: str) -> Snapshot:
         """A new folder for a label. A name that exists, or that failed before, is never used again."""
         Name.of(label, self.session, self.generation)
-        self.reach.disk.make_folders(self.folder)
+        self.reach.make_folders(self.folder)
         while True:
             self._tries[label] = self._tries.get(label, 0) + 1
             snapshot = Snapshot(Name.of(label, self.session, self.generation, self._tries[label]), self.reach)
@@ -157,20 +158,19 @@ class Store:
                 self.reach.disk.make_folder(snapshot.path)
                 return snapshot
 
-    def _put(self, snapshot: Snapshot, name: str, source: Path, share: bool, move: bool) -> Row:
-        """Writes one file and returns its row."""
-        if share:
-            return self.shared.put(source, name)
-        disk, target = self.reach.disk, snapshot.path / name
+    def _put(self, snapshot: Snapshot, name: str, source: Path, move: bool) -> Row:
+        """Writes one file and returns its row: read, hashed and written in one go."""
+        reach, target = self.reach, snapshot.path / name
         if target.parent != snapshot.path:
-            disk.make_folders(target.parent)
+            with suppress(FileExistsError):
+                reach.disk.make_folder(target.parent)
         if move:
-            content = Digest(disk.read(source)).consume()
-            disk.flush(source)
-            disk.rename(source, target)
+            content = Digest(reach.read(source)).consume()
+            reach.disk.flush(source)
+            reach.disk.rename(source, target)
         else:
             content = Digest(Disk().read(source))
-            disk.write(target, content)
+            reach.write(target, content)
         return Row(name, content.size, content.sha256)
 
     def _finish(self, snapshot: Snapshot, rows: list[Row]) -> None:
@@ -178,15 +178,17 @@ class Store:
         disk, manifest = self.reach.disk, encode(snapshot.parts, rows)
         for folder in {(snapshot.path / row.name).parent for row in rows if row.stored is None}:
             disk.flush_folder(folder)
-        disk.write(snapshot.path / MANIFEST, [manifest])
+        self.reach.write(snapshot.path / MANIFEST, [manifest])
         disk.flush_folder(snapshot.path)
-        disk.write(snapshot.path / MARKER, [seal(manifest)])
+        self.reach.write(snapshot.path / MARKER, [seal(manifest)])
         disk.flush_folder(snapshot.path)
         disk.flush_folder(self.folder)
 
     def _discard(self, snapshot: Snapshot) -> None:
         """Deletes a snapshot's folder: marker first, manifest last, so that no moment shows half of one as whole."""
         disk = self.reach.disk
+        if not disk.is_folder(snapshot.path):  # a person's file with such a name, or gone
+            return
         disk.discard(snapshot.path / MARKER)
         for name in self.reach.names(snapshot.path):
             inner = snapshot.path / name

@@ -49,7 +49,12 @@ def _fetch_file(snapshot: Snapshot, row: Row, target: Path) -> None:
     target.parent.mkdir(exist_ok=True)
     for place in snapshot.places(row):
         if snapshot.reach.size(place) == row.size:
-            copy = snapshot.reach.again(lambda place=place: _copy(snapshot, place, target))
+            try:
+                copy = snapshot.reach.again(lambda place=place: _copy(snapshot, place, target))
+            except FileNotFoundError:
+                if snapshot.reach.size(place) is not None:
+                    raise  # it is the local folder that went away
+                continue
             if copy.sha256 == row.sha256:
                 return
     raise SnapshotBroken(f"{row.name} is missing or not as published")
@@ -58,6 +63,6 @@ def _fetch_file(snapshot: Snapshot, row: Row, target: Path) -> None:
 def _copy(snapshot: Snapshot, place: Path, target: Path) -> Digest:
     """Copies and hashes in one go; what an earlier try left is replaced."""
     target.unlink(missing_ok=True)
-    content = Digest(snapshot.reach.disk.read(place))
+    content = Digest(snapshot.reach.read(place))
     LOCAL.write(target, content)
     return content

@@ -1,10 +1,9 @@
 """Whether Drive has a file, as far as the mount tells. DriveFS shows it in extended attributes; other mounts do not."""
-import hashlib
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 
-from drive_sync.reach import Reach
+from drive_sync.reach import MD5, Reach
 
 
 class Upload(StrEnum):
@@ -14,13 +13,16 @@ class Upload(StrEnum):
     UNVERIFIED = "unverified"  # this mount does not tell
 
 
-def upload_state(reach: Reach, paths: Iterable[Path]) -> Upload:
-    """The state of several files together: one that is pending keeps all of them pending. DriveUnavailable, OSError."""
-    states = {reach.again(lambda path=path: _file_state(reach, path)) for path in paths}
+def upload_state(reach: Reach, paths: Iterable[Path], checksums: bool = False) -> Upload:
+    """The state of several files together: one that is pending keeps all of them pending. DriveUnavailable, OSError.
+
+    With `checksums`, bytes are compared with what Drive says it has: those that this process did not read are read.
+    """
+    states = {reach.again(lambda path=path: _file_state(reach, path, checksums)) for path in paths}
     return next((state for state in (Upload.PENDING, Upload.UNVERIFIED) if state in states), Upload.CONFIRMED)
 
 
-def _file_state(reach: Reach, path: Path) -> Upload:
+def _file_state(reach: Reach, path: Path, checksums: bool) -> Upload:
     """Attributes as DriveFS names them: data not uploaded yet, an id that starts with `local-` until Drive gave one."""
     uncommitted = reach.disk.attribute(path, "user.drive.uncommitted")
     identity = reach.disk.attribute(path, "user.drive.id")
@@ -28,15 +30,7 @@ def _file_state(reach: Reach, path: Path) -> Upload:
         return Upload.UNVERIFIED
     if uncommitted not in (None, "", "0") or (identity or "").startswith("local-"):
         return Upload.PENDING
-    theirs = reach.disk.attribute(path, "user.drive.md5") or ""
-    if len(theirs) == 32 and theirs.lower() != _md5(reach, path):
+    theirs = (checksums and reach.disk.attribute(path, MD5)) or ""
+    if len(theirs) == 32 and theirs.lower() != reach.md5(path):
         return Upload.PENDING
     return Upload.CONFIRMED
-
-
-def _md5(reach: Reach, path: Path) -> str:
-    """The checksum that Drive itself keeps; no protection against anybody."""
-    md5 = hashlib.md5(usedforsecurity=False)
-    for block in reach.disk.read(path):
-        md5.update(block)
-    return md5.hexdigest()

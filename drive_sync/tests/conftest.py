@@ -1,4 +1,6 @@
 """Fixtures of drive_sync's tests."""
+import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,3 +34,10 @@ def filled(store: Store, checkpoint: Callable[[int], Path]) -> Store:
     for epoch in (1, 2, 3):
         store.publish(checkpoint(epoch), f"ckpt-e{epoch:04d}-s{epoch * 100:06d}", share=("frozen.safetensors",))
     return store
+
+
+@pytest.fixture
+def in_memory() -> Path:
+    """A folder in memory where there is one: for sweeps with thousands of flushes."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
+        yield Path(folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from drive_sync.disk import Disk
 
-WRITING = ("make_folder", "make_folders", "write", "write_half", "flush", "flush_folder", "rename", "discard",
+WRITING = ("make_folder", "write", "write_half", "flush", "flush_folder", "rename", "discard",
            "discard_folder")
 READING = ("names", "size", "is_folder", "changed", "read", "attribute", "free")
 Before = Callable[[str, Path], object]

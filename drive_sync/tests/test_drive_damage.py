@@ -1,10 +1,8 @@
 """Kills and corruption, swept: every moment of a life, every file of a snapshot, one at a time."""
 import json
-import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,13 +11,11 @@ from hostile_disk import contents
 from drive_sync import SnapshotBroken, Store
 
 
-def test_killed_at_every_writing_call_the_store_stays_whole():
+def test_killed_at_every_writing_call_the_store_stays_whole(in_memory):
     """SIGKILL before each writing call and in the midst of each write: of data, manifest, marker, lease, retention
     and of the resume itself. See kill_lives.py for what is checked after each."""
-    in_memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # some thousand fsyncs
-    with tempfile.TemporaryDirectory(dir=in_memory) as folder:
-        done = subprocess.run([sys.executable, Path(__file__).with_name("kill_lives.py"), folder], capture_output=True,
-                              text=True, timeout=300, env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": ""})
+    done = subprocess.run([sys.executable, Path(__file__).with_name("kill_lives.py"), in_memory], capture_output=True,
+                          text=True, timeout=300, env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": ""})
     assert done.returncode == 0, done.stderr[-3000:]
     figures = json.loads(done.stdout)
     print(figures)

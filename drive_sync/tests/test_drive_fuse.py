@@ -108,7 +108,7 @@ def test_a_machine_that_vanishes_leaves_only_whole_snapshots_to_find(machine, tm
         assert (found[0].step if found else 0) >= max(confirmed, default=0)
         if found:
             assert contents(found[1]) == contents(make_folder(tmp_path / f"expected{life}", found[0].step))
-        drive.set_mood(die_after=400 + 45 * seed + 70 * life)
+        drive.set_mood(die_after=500 + 45 * seed + 70 * life)
         publisher = open_publisher(store, tmp_path / f"spool{life}",
                                    lambda now, drive=drive, died=died: drive.is_dead() and died.set())
         for step in range(10 * life + 1, 10 * life + 9):

@@ -1,14 +1,15 @@
 """The publisher: training hands a folder over and goes on; nothing is called done before it is."""
 import errno
 import hashlib
+import os
 import threading
 from pathlib import Path
 
 import pytest
 from fake_time import FakeTime
-from hostile_disk import Drive, Failing, HostileDisk, contents
+from hostile_disk import WRITING, Drive, Failing, HostileDisk, contents
 
-from drive_sync import Publisher, State, Store
+from drive_sync import Lease, Publisher, State, Store
 from drive_sync.disk import Disk
 from drive_sync.reach import Reach
 from drive_sync.upload import upload_state
@@ -60,6 +61,38 @@ def test_each_byte_is_read_back_once(publishing, checkpoint, tmp_path):
     assert publisher.drain(STUCK)
     assert [snapshot.step for snapshot in Store(tmp_path / "drive").snapshots()] == [3]
     assert reads.count("model.safetensors") == 3
+
+
+def test_what_a_gigabyte_costs_in_passes_over_its_bytes(publishing, checkpoint, tmp_path, monkeypatch):
+    """The local disk is read once, Drive written once and read back once, its MD5 in the same go; what is shared comes
+    with the first checkpoint alone."""
+    reads, local = [], []
+
+    class Telling(Drive):
+        def attribute(self, path: Path, name: str) -> str | None:
+            return hashlib.md5(path.read_bytes()).hexdigest() if name == "user.drive.md5" else super().attribute(path, name)
+
+    drive, read = Telling(), Disk.read
+    drive.before = lambda call, path: reads.append(path.name.split("-")[0]) if call == "read" else None
+
+    def watched(disk: Disk, path: Path):
+        if type(disk) is Disk:
+            local.append(path.name)
+        yield from read(disk, path)
+
+    monkeypatch.setattr(Disk, "read", watched)
+    publisher = publishing(drive, FakeTime(lambda now: drive.upload(tmp_path / "drive")))
+    store = Store(tmp_path / "checkpoints")
+    for saved in [store.publish(checkpoint(step), label(step), move=True) for step in (1, 2, 3)]:
+        local.clear() if saved.step == 1 else None
+        publisher.submit(saved, saved.label, share=("frozen.safetensors",),
+                         then=lambda snapshot: publisher._store.retain("ckpt", 2))
+        assert publisher.drain(STUCK)
+    assert publisher.status().confirmed == 3
+    frozen = hashlib.sha256(b"frozen" * 1000).hexdigest()
+    assert reads.count("model.safetensors") == 3 and reads.count(frozen) == 1
+    assert local.count("model.safetensors") == 3
+    assert local.count("frozen.safetensors") == 2  # one for each copy
 
 
 def test_three_states_are_told_apart(publishing, checkpoint, tmp_path):
@@ -134,7 +167,7 @@ def test_what_the_mount_tells_is_read_carefully(checkpoint, attributes, state):
     disk = Disk()
     disk.attribute = lambda path, name: attributes.get(name)
     folder = checkpoint(1)
-    assert upload_state(Reach(folder, disk), [folder / "model.safetensors", folder / "empty.txt"]) == state
+    assert upload_state(Reach(folder, disk), [folder / "model.safetensors", folder / "empty.txt"], True) == state
 
 
 def test_jitter_keeps_machines_apart(checkpoint, tmp_path):
@@ -191,6 +224,104 @@ def test_submit_returns_while_drive_hangs(publishing, checkpoint, tmp_path):
     assert "Drive has not answered for 10 min" in publisher.status().sentence()
     assert publisher.status().saved == 2
     hanging.set()
+    assert publisher.drain(STUCK)
+
+
+def test_a_slow_upload_is_no_silence(publishing, checkpoint, tmp_path):
+    """Each block of it is an answer; only what follows the last one is a wait."""
+    said, time = [], FakeTime()
+
+    def ten_minutes_a_block(call: str, path: Path) -> None:
+        if call == "write_half":
+            said.append(publisher.status().sentence())
+            time.now += 600
+
+    publisher = publishing(HostileDisk(ten_minutes_a_block), time)
+    publisher.submit(checkpoint(1), label(1))
+    assert publisher.drain(STUCK)
+    assert len(said) > 3 and not any("has not answered" in words for words in said)
+
+
+def test_a_slow_upload_shows_signs_of_life_and_ends_when_the_run_is_taken_over(checkpoint, tmp_path):
+    clock, signs = FakeTime(), []
+
+    def twenty_minutes_a_block(call: str, path: Path) -> None:
+        if call == "write_half" and path.parent.name.startswith("ckpt"):
+            clock.now += 1200
+            signs.append(len(Lease(other, now=clock.clock).living()))
+            if len(signs) == 6:
+                Lease(other, now=clock.clock).take(take_over=True)
+
+    other = Store(tmp_path / "drive", "bbb")
+    store = Store(tmp_path / "drive", "aaa", disk=HostileDisk(twenty_minutes_a_block))
+    lease = Lease(store, now=clock.clock)
+    lease.take()
+    publisher = Publisher(store, lease=lease, clock=clock.clock, wait=clock.wait)
+    for step in (1, 2):
+        publisher.submit(checkpoint(step), label(step))
+    assert not publisher.drain(STUCK)
+    assert signs == [1] * len(signs) and len(signs) < 10
+    assert "session bbb took this run over" in publisher.status().sentence()
+    assert publisher.status().failed == 0 and publisher.status().saved == 1
+    assert [snapshot.step for snapshot in other.snapshots()] == [1]
+    assert len(other.all_names()) == 1  # the half one was taken away again
+    publisher.close(STUCK)
+
+
+@pytest.mark.parametrize("number, words", [
+    (errno.ENAMETOOLONG, "a name is too long for this folder"), (errno.EFBIG, "a file is too large for this folder")])
+def test_what_a_folder_can_never_take_stops_nothing_else(publishing, checkpoint, tmp_path, number, words):
+    def refuses(call: str, path: Path) -> None:
+        if call == "write" and "s000001" in str(path):
+            raise OSError(number, os.strerror(number), str(path))
+
+    publisher = publishing(HostileDisk(refuses))
+    for step in (1, 2):
+        publisher.submit(checkpoint(step), label(step))
+    assert not publisher.drain(STUCK)
+    assert publisher.states() == {label(1): State.FAILED, label(2): State.UNVERIFIED}
+    publisher.close(STUCK)
+    again = publishing()  # to another folder, say: it was not thrown away
+    assert again.drain(STUCK) and again.states() == {label(1): State.UNVERIFIED}
+
+
+@pytest.mark.parametrize("number, words", [(errno.EROFS, "mounted read-only"), (errno.EACCES, "permission was refused")])
+def test_a_folder_that_cannot_be_written_is_said_and_tried_again(publishing, checkpoint, number, words):
+    refusing, said = Failing(number, WRITING), []
+
+    def mounted_for_writing_after_an_hour(now: float) -> None:
+        said.append(publisher.status().sentence())
+        if now > 3600:
+            refusing.number = None
+
+    publisher = publishing(HostileDisk(refusing), FakeTime(mounted_for_writing_after_an_hour))
+    publisher.submit(checkpoint(1), label(1))
+    assert publisher.drain(STUCK)
+    assert any(words in sentence and "training goes on" in sentence for sentence in said)
+
+
+def test_drives_cache_does_not_fill_the_disk_that_training_writes_to(publishing, checkpoint, tmp_path, monkeypatch):
+    """Google's mount keeps on the machine's disk what is on its way: reported to fill it."""
+    table, said = tmp_path / "mounts", []
+    table.write_text(f"drive {tmp_path / 'drive'} fuse.drive rw 0 0\n")
+    monkeypatch.setattr("drive_sync.mounts.mounts.__defaults__", (str(table),))
+    monkeypatch.setattr("drive_sync.space.Disk.free", lambda disk, path: free[0])
+    free = [17_000]  # one checkpoint is 9 KB
+
+    def room_after_an_hour(now: float) -> None:
+        said.append(publisher.status().sentence())
+        if now > 3600:
+            free[0] = 19_000
+
+    publisher = publishing(time=FakeTime(room_after_an_hour))
+    publisher.submit(checkpoint(1), label(1))
+    assert publisher.drain(STUCK)
+    assert "this machine's disk has 0.0 GB free" in said[0] and "training goes on" in said[0]
+    table.write_text("")
+    free[0] = 0
+    publisher = publishing(spool=None)  # another folder has no cache
+    publisher._store = Store(tmp_path / "elsewhere")
+    publisher.submit(checkpoint(2), label(2))
     assert publisher.drain(STUCK)
 
 

@@ -1,14 +1,18 @@
 """A store: write-once names, the marker last, verified before use, nothing deleted too early."""
 import errno
 import json
+import mmap
 import os
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
 from hostile_disk import Drive, Failing, HostileDisk, contents
 
-from drive_sync import DriveUnavailable, SnapshotBroken, Store
+from drive_sync import DriveUnavailable, Lease, SnapshotBroken, Store
 from drive_sync.manifest import MANIFEST, MARKER, seal
+from drive_sync.spool import Spool
 
 
 def no_wait(seconds: float) -> None:
@@ -45,6 +49,31 @@ def test_an_existing_name_is_never_overwritten(store, checkpoint):
     assert len({first.name, second.name, again.name}) == 3
     assert contents(first.path) == before
     assert store.latest("ckpt") == again
+
+
+def test_half_a_shared_file_takes_no_space_for_ever(checkpoint, tmp_path):
+    full, killed = Failing(errno.ENOSPC, ["write_half"]), Failing(None, ["write_half", "discard"])
+    store = Store(tmp_path / "drive", "aaa", disk=HostileDisk(lambda *call: (full(*call), killed(*call))))
+    for _ in range(3):
+        with pytest.raises(OSError, match="No space"):
+            store.publish(checkpoint(full.refused), "ckpt-e1-s1", share=("frozen.safetensors",))
+    assert list((store.folder / "shared").iterdir()) == []
+    full.number = None
+    store.publish(checkpoint(99), "ckpt-e1-s2", share=("frozen.safetensors",))
+    blob = next((store.folder / "shared").iterdir())
+    blob.with_name(blob.name[:-1] + "7").write_bytes(b"half")  # of a try that was cut off
+    store.retain("ckpt", 1)
+    assert [path.stat().st_size for path in (store.folder / "shared").iterdir()] == [6000, 6000]
+
+
+def test_a_shared_file_that_the_local_disk_lost_is_not_published(filled, tmp_path):
+    saved = filled.latest("ckpt")
+    for blob in (filled.folder / "shared").iterdir():
+        blob.write_bytes(b"\0" * 6000)
+    drive = Store(tmp_path / "drive2")
+    with pytest.raises(ValueError, match="is not what was saved there"):
+        drive.publish(saved, saved.label, share=("frozen.safetensors",))
+    assert drive.snapshots() == [] and list((drive.folder / "shared").iterdir()) == []
 
 
 def test_order_is_by_step_then_generation(store, checkpoint):
@@ -149,6 +178,144 @@ def test_nothing_is_written_under_an_unmounted_mountpoint():
     assert not Path("/content/drive/MyDrive").exists()
 
 
+class Unmounting:
+    """Takes the mount away at the n-th call, as flush_and_unmount in another cell does, and looks at what is left."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, moment: int = -1):
+        self.point, self.cloud, self.table = folder / "mnt", folder / "cloud", folder / "mounts"
+        self.left, self.calls = moment, []
+        self.cloud.mkdir(parents=True)
+        monkeypatch.setattr("drive_sync.mounts.mounts.__defaults__", (str(self.table),))
+        self.mount()
+
+    def mount(self) -> None:
+        self.point.symlink_to(self.cloud)  # not followed: it is the mountpoint
+        self.table.write_text(f"drive {self.point} fuse.drive rw 0 0\n")
+
+    def unmount(self) -> None:
+        self.point.unlink()
+        self.point.mkdir()
+        self.table.write_text("proc /proc proc rw 0 0\n")
+
+    def __call__(self, call: str, path: Path) -> None:
+        if self.left == 0:
+            self.unmount()
+        self.left -= 1
+
+
+def test_nothing_is_made_in_the_place_of_a_mount_that_goes_away_meanwhile(checkpoint, in_memory, monkeypatch):
+    """At every call of a session's life. Files there would keep Colab from mounting Drive again."""
+    source, gone = checkpoint(), 0
+    for moment in range(1000):
+        drive = Unmounting(in_memory / f"machine{moment}", monkeypatch, moment)
+        try:
+            store = Store(drive.point / "MyDrive" / "run", "aaa", disk=HostileDisk(drive))
+            Lease(store).take()
+            for step in (1, 2):
+                store.publish(source, f"ckpt-e1-s{step}", share=("frozen.safetensors",))
+            store.retain("ckpt", 1)
+        except DriveUnavailable as error:
+            assert "nothing is mounted" in str(error)
+            gone += 1
+        if drive.left >= 0:
+            break
+        assert list(drive.point.iterdir()) == [], moment
+        drive.point.rmdir()
+        drive.mount()
+        assert all(snapshot.verify() == [] for snapshot in Store(drive.point / "MyDrive" / "run").snapshots())
+    assert gone > 60
+
+
+def test_another_mount_in_the_place_of_the_first_is_noticed(checkpoint, tmp_path, monkeypatch):
+    drive = Unmounting(tmp_path / "machine", monkeypatch)
+    store = Store(drive.point / "run")
+    store.publish(checkpoint(), "ckpt-e1-s1")
+    for table in (f"share {drive.point} cifs rw 0 0\n", f"drive {drive.point} fuse.drive rw 0 0\n"
+                  f"other {drive.point}/run fuse.drive rw 0 0\n"):
+        drive.table.write_text(table)
+        with pytest.raises(DriveUnavailable, match="something else was mounted at"):
+            store.latest("ckpt")
+
+
+def test_a_link_to_a_drive_that_is_not_mounted_is_no_empty_store(tmp_path, monkeypatch):
+    """In Colab people make /mydrive a link to /content/drive/MyDrive."""
+    drive, link = Unmounting(tmp_path / "machine", monkeypatch), tmp_path / "mydrive"
+    fstab = tmp_path / "fstab"
+    fstab.write_text(f"drive {drive.point} fuse.drive noauto 0 0\n")
+    monkeypatch.setattr("drive_sync.mounts._FSTAB", str(fstab))
+    link.symlink_to(drive.point)
+    assert Store(link / "run").folder == drive.point / "run"
+    drive.unmount()
+    with pytest.raises(DriveUnavailable, match="nothing is mounted at"):
+        Store(link / "run")
+    assert list(drive.point.iterdir()) == []
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    with pytest.raises(OSError, match="symbolic links"):
+        Store(tmp_path / "circle" / "run")
+
+
+def test_spaces_and_gujarati_letters_in_every_name(tmp_path, monkeypatch):
+    drive = Unmounting(tmp_path / "machine", monkeypatch)
+    point = drive.point.rename(drive.point.with_name("મારી ડ્રાઇવ (1)"))
+    escaped = str(point).replace(" ", chr(92) + "040")
+    drive.table.write_text(f"drive {escaped} fuse.drive rw 0 0\n", encoding="utf-8")
+    source = tmp_path / "તાલીમ ૧"
+    (source / "વાક્યો").mkdir(parents=True)
+    (source / "વાક્યો" / f"{'ગુજરાતી વાક્ય ' * 6}.wav").write_bytes(b"RIFF")  # 227 bytes of name
+    store = Store(point / "વાણી" / "પહેલો અવાજ")
+    snapshot = store.publish(source, "best-e1-s1")
+    assert contents(store.fetch(snapshot, tmp_path / "અહીં")) == contents(source)
+    spool = Spool(tmp_path / "રાહ જુએ છે")
+    assert contents(spool.add(source, "best-e1-s2", ()).files) == contents(source)
+    drive.table.write_text("")
+    with pytest.raises(DriveUnavailable, match="nothing is mounted at .*મારી ડ્રાઇવ"):
+        store.latest("best")
+
+
+def test_a_file_where_a_folder_belongs_is_said_and_stops_nothing_else(filled, checkpoint, tmp_path):
+    (tmp_path / "file").write_text("a person's")
+    source = checkpoint(8)
+    for ask in (lambda store: store.latest("ckpt"), lambda store: store.publish(source, "ckpt-e1-s1"),
+                lambda store: Lease(store).take()):
+        for store in (Store(tmp_path / "file"), Store(tmp_path / "file" / "run")):
+            with pytest.raises(NotADirectoryError, match="is not a folder but a file"):
+                ask(store)
+    assert (tmp_path / "file").read_text() == "a person's"
+    note = filled.folder / "ckpt-e0009-s000900-aaa-g1"
+    note.write_text("a person's")
+    marker = filled.folder / "ckpt-e0008-s000800-aaa-g1" / MARKER
+    marker.mkdir(parents=True)
+    assert len(filled.retain("ckpt", 1)) == 2
+    assert filled.latest("ckpt", lambda words: None).step == 300
+    assert note.read_text() == "a person's"
+
+
+def test_what_is_removed_while_it_is_looked_at_is_skipped(filled, tmp_path):
+    """Another session's retention, or a listing that is minutes old."""
+    for nth in range(1, 12):
+        copy = tmp_path / f"copy{nth}"
+        shutil.copytree(filled.folder, copy)
+        reads = []
+
+        def before(call, path, copy=copy, nth=nth, reads=reads):
+            if call == "read" and "s000300" in str(path) or "s000300" in str(path) and call == "attribute":
+                reads.append(path)
+                if len(reads) == nth:
+                    shutil.rmtree(next(copy.glob("*s000300*")))
+
+        said = []
+        found = Store(copy, disk=HostileDisk(before)).latest("ckpt", said.append)
+        if len(reads) < nth:
+            break
+        assert found.step == 200 and len(said) == 1
+        shutil.rmtree(copy)
+        shutil.copytree(filled.folder, copy)
+        reads.clear()
+        found, _ = Store(copy, disk=HostileDisk(before)).fetch_latest("ckpt", tmp_path / f"here{nth}", said.append)
+        assert found.step == 200 or len(reads) < nth
+    assert nth > 4
+
+
 def test_retention_keeps_the_last_and_the_best(filled):
     removed = filled.retain("ckpt", 1, keep={"ckpt-e0001-s000100"})
     assert [name.split("-aaa")[0] for name in removed] == ["ckpt-e0002-s000200"]
@@ -179,10 +346,13 @@ def test_retention_waits_until_drive_has_the_newer_one(checkpoint, tmp_path):
     assert [snapshot.step for snapshot in store.snapshots()] == [2]
 
 
-def test_removing_empties_files_first_because_the_trash_counts(filled):
+def test_removing_empties_files_first_because_the_trash_counts(filled, monkeypatch):
+    table = filled.folder.parent / "mounts"
+    table.write_text(f"drive {filled.folder.parent} fuse.drive rw 0 0\n")
+    monkeypatch.setattr("drive_sync.mounts.mounts.__defaults__", (str(table),))
     calls = []
     store = Store(filled.folder, "aaa", disk=HostileDisk(lambda call, path: calls.append((call, path.name))))
-    snapshot = filled.snapshots()[0]
+    snapshot = store.snapshots()[0]
     other_name = filled.folder.parent / "other-name"
     watched = os.open(snapshot.path / "model.safetensors", os.O_RDONLY)
     os.link(snapshot.path / "optimizer" / "state.json", other_name)
@@ -193,6 +363,15 @@ def test_removing_empties_files_first_because_the_trash_counts(filled):
     discarded = [name for call, name in calls if call == "discard"]
     assert discarded[0] == MARKER and discarded[-1] == MANIFEST
     assert not snapshot.path.exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no table of mounts tells which disks are this machine's")
+def test_what_a_program_has_mapped_outlives_local_retention(filled):
+    """Emptied under a mapping, a checkpoint that was resumed from would end the process with SIGBUS."""
+    with ((filled.snapshots()[0].path / "model.safetensors").open("rb") as file,
+          mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped):
+        assert len(filled.retain("ckpt", 1)) == 2
+        assert bytes(mapped) == b"\1" * 3000
 
 
 def test_one_session_cannot_remove_what_another_uses(filled, checkpoint):
@@ -249,6 +428,48 @@ def test_a_strangers_manifest_cannot_reach_outside(filled, tmp_path, name):
     assert "outside" in snapshot.verify()[0]
     with pytest.raises(SnapshotBroken, match="outside"):
         filled.fetch(snapshot, tmp_path / "here")
+
+
+@pytest.mark.parametrize("manifest", [
+    b"", b"[]", b"{}", b"null", b"[" * 100_000, b'{"format": 1}', b'{"format": 1, "snapshot": "NAME", "files": [1]}',
+    b'{"format": 1, "snapshot": "NAME", "files": [{"name": 1, "size": 1, "sha256": ""}]}',
+    b'{"format": 2, "snapshot": "NAME", "files": []}', b'{"format": 1, "snapshot": "other", "files": []}',
+    b'{"format": 1, "snapshot": "NAME", "files": [{"name": "COMPLETE", "size": 1, "sha256": ""}]}'])
+def test_a_sealed_manifest_that_is_none_is_skipped(filled, manifest):
+    newest, said = filled.snapshots()[-1], []
+    manifest = manifest.replace(b"NAME", newest.name.encode())
+    (newest.path / MANIFEST).write_bytes(manifest)
+    (newest.path / MARKER).write_bytes(seal(manifest))
+    assert Store(filled.folder).latest("ckpt", said.append).step == 200
+    assert len(said) == 1 and "its manifest" in said[0]
+
+
+def test_nothing_is_left_out_of_a_snapshot_in_silence(store, checkpoint, monkeypatch):
+    for number, (name, words) in enumerate({"a\\b": "backslash", "lost": "leads nowhere", "pipe": "leads nowhere"}.items()):
+        source = checkpoint(number)
+        if name == "lost":
+            (source / name).symlink_to("/nowhere/at/all")
+        elif name == "pipe":
+            os.mkfifo(source / name)
+        else:
+            (source / name).write_text("x")
+        with pytest.raises(ValueError, match=words):
+            store.publish(source, "ckpt-e1-s1")
+    source, real = checkpoint(7), os.scandir
+
+    def stumbles(path):
+        if str(path).endswith("optimizer"):
+            raise OSError(errno.EIO, "EIO", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", stumbles)
+    with pytest.raises(OSError, match="EIO"):
+        store.publish(source, "ckpt-e1-s1")
+    monkeypatch.undo()
+    monkeypatch.setattr("drive_sync.source.MOST_FILES", 2)
+    with pytest.raises(ValueError, match="many files times out"):
+        store.publish(source, "ckpt-e1-s1")
+    assert not store.folder.exists()
 
 
 def test_bad_arguments_say_what_to_do(store, checkpoint, tmp_path):
