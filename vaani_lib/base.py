@@ -192,6 +192,10 @@ def _grow(model: VitsModel, speakers: int) -> VitsModel:
                 "duration_predictor.cond.weight",
             ):
                 grown.get_parameter(name).zero_()
-        if rows is not None:
+        if rows is None:
+            torch.nn.init.normal_(
+                grown.embed_speaker.weight
+            )  # as VITS does; transformers' 0.02 hardly tells voices apart
+        else:
             grown.embed_speaker.weight.copy_(torch.cat([rows, rows.mean(0).expand(speakers - len(rows), -1)]))
     return grown.eval()

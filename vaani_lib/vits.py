@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['compact_config', 'initialise', 'align', 'TrainingPass', 'Totals', 'length_mask', 'random_segments', 'cut',
-           'kl_divergence', 'duration_loss', 'encode_text', 'training_pass', 'reconstruction_loss',
-           'reconstruction_losses']
+           'kl_divergence', 'stochastic_duration_loss', 'through_flows', 'normal_log_density', 'duration_loss',
+           'encode_text', 'training_pass', 'reconstruction_loss', 'reconstruction_losses']
 
 # %% ../nbs/lib/05_vits.ipynb #c0ab9668
 import math
@@ -57,6 +57,8 @@ def initialise(model: VitsModel) -> None:
             if nn.utils.parametrize.is_parametrized(module, "weight"):
                 module.weight = nn.init.kaiming_uniform_(weight.detach().clone(), a=math.sqrt(5))
     nn.init.normal_(model.text_encoder.embed_tokens.weight, 0, model.config.hidden_size**-0.5)
+    if model.config.num_speakers > 1:
+        nn.init.normal_(model.embed_speaker.weight)
     for layer in model.text_encoder.encoder.layers:
         for projection in (layer.attention.q_proj, layer.attention.k_proj, layer.attention.v_proj):
             nn.init.xavier_uniform_(projection.weight)
@@ -141,15 +143,50 @@ def kl_divergence(
         squares = (latents.float() - means) ** 2 * torch.exp(-2 * log_scales)
         return ((log_scales - posterior_log_scales.float() - 0.5 + 0.5 * squares) * mask).sum()
 
+# %% ../nbs/lib/05_vits.ipynb #755c2622
+def stochastic_duration_loss(
+    predictor, hidden: Tensor, mask: Tensor, durations: Tensor, speaker: Tensor | None
+) -> Tensor:
+    "Upper bound on the negative log-likelihood of `durations` (B, 1, L), summed (VITS `models.py`, `StochasticDurationPredictor`)."
+    condition = predictor.conv_pre(hidden.detach())
+    if speaker is not None:
+        condition = condition + predictor.cond(speaker.detach())
+    condition = predictor.conv_proj(predictor.conv_dds(condition, mask)) * mask
+    spoken = predictor.post_conv_proj(predictor.post_conv_dds(predictor.post_conv_pre(durations), mask)) * mask
 
+    noise = torch.randn_like(durations.expand(-1, 2, -1)) * mask
+    posterior, log_volume = through_flows(predictor.post_flows, noise, mask, condition + spoken)
+    fraction, extra = posterior.split(1, 1)
+    squeezed = ((F.logsigmoid(fraction) + F.logsigmoid(-fraction)) * mask).sum()
+    log_posterior = (normal_log_density(noise) * mask).sum() - log_volume - squeezed
+
+    log_whole = torch.log(torch.clamp_min((durations - torch.sigmoid(fraction)) * mask, 1e-5)) * mask
+    latents, log_volume = through_flows(predictor.flows, torch.cat([log_whole, extra], 1), mask, condition)
+    return log_posterior - (normal_log_density(latents) * mask).sum() - log_volume + log_whole.sum()
+
+
+def through_flows(flows: nn.ModuleList, x: Tensor, mask: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+    "(B, 2, L) and the log determinant, summed: an affine flow, then splines, the channels swapped after each spline."
+    x, log_volume = flows[0](x, mask)
+    for spline in flows[1:]:
+        x, more = spline(x, mask, condition)
+        x, log_volume = x.flip(1), log_volume + more
+    return x, log_volume.sum()
+
+
+def normal_log_density(x: Tensor) -> Tensor:
+    "Of a standard normal distribution, at each element."
+    return -0.5 * (math.log(2 * math.pi) + x**2)
+
+# %% ../nbs/lib/05_vits.ipynb #58548974
 def duration_loss(model: VitsModel, hidden: Tensor, mask: Tensor, durations: Tensor, speaker: Tensor | None) -> Tensor:
-    "Negative log-likelihood (stochastic) or squared error of log durations (plain), summed over tokens. In float32: fp16 overflows."
+    "Bound on the negative log-likelihood (stochastic), or squared error of log durations (plain), summed over tokens. In float32: fp16 overflows."
     with torch.autocast(hidden.device.type, enabled=False):
         hidden, speaker = hidden.float(), None if speaker is None else speaker.float()
         if not hidden.isfinite().all():
             return hidden.sum()  # not finite: the step is skipped. transformers' spline would raise instead
         if model.config.use_stochastic_duration_prediction:
-            return model.duration_predictor(hidden, mask, speaker, durations, reverse=False).sum()
+            return stochastic_duration_loss(model.duration_predictor, hidden, mask, durations, speaker)
         target = torch.log(durations + 1e-6) * mask
         return ((model.duration_predictor(hidden, mask, speaker) - target) ** 2 * mask).sum()
 
