@@ -1,0 +1,152 @@
+"""What the curves of a run are said to show: every fault by its name and nothing else, and of a healthy run nothing."""
+import numpy as np
+import pytest
+
+from vaani_lib.diagnosis import Watch, diagnose
+
+LENGTHS = [(24, 7), (60, 40), (150, 9)]  # epochs, steps an epoch
+
+
+def losses_of(falling):
+    """A healthy run: {loss: (training, validation)} of the time from 0 to 1. The rest as measured from scratch: KL rises
+    once the latents mean something, and the GAN swings about its middle."""
+    return {
+        "reconstruction": (lambda t: 0.5 + falling(t), lambda t: 0.51 + falling(t)),
+        "kl_divergence": (lambda t: 1.2 + 15 * np.exp(-90 * t) + 0.4 * t, lambda t: 0.4 + 4 * np.exp(-90 * t) + 0.8 * t),
+        "duration": (lambda t: 0.45 + 0.4 * np.exp(-30 * t), lambda t: 0.45 + 0.03 * np.exp(-30 * t)),
+        "discriminator": (lambda t: 2.3 + 0.7 * np.sin(60 * t),) * 2,
+        "generator": (lambda t: 2.6 - 0.7 * np.sin(60 * t),) * 2,
+        "feature_matching": (lambda t: 0.4 + 4.5 * (1 - np.exp(-20 * t)) * (1 - 0.3 * np.sin(60 * t)),) * 2,
+    }
+
+
+def curves_of(losses, epochs, steps, noise=0.06, seed=0, scale=1.0):
+    """As a run logs them: training noisy from step to step, validation wandering a little from epoch to epoch."""
+    random, when = np.random.default_rng(seed), np.arange(1, epochs * steps + 1)
+    ends, curves = steps * np.arange(1, epochs + 1), {}
+    for name, (train, valid) in losses.items():
+        wander = np.convolve(random.normal(0, noise / 10, epochs + 3), np.full(4, 0.5), "valid")
+        own = scale if name == "reconstruction" else 1.0
+        curves[f"Loss/{name}"] = (when, own * train(when / when[-1]) * np.exp(random.normal(0, noise, len(when))))
+        curves[f"Valid/{name}"] = (ends, own * valid(ends / when[-1]) * np.exp(wander))
+    for kind, at in (("Loss", when), ("Valid", ends)):
+        total = sum((45 if n == "reconstruction" else 1) * curves[f"{kind}/{n}"][1] for n in losses if n != "discriminator")
+        curves[f"{kind}/total"] = (at, total)
+    curves["Training/skipped"] = (when, np.zeros(len(when)))
+    return curves
+
+
+def slowly(t):
+    return 0.3 * np.exp(-2 * t)
+
+
+def soon(t):
+    return 0.3 * np.exp(-15 * t)
+
+
+def late(t):
+    return np.clip((t - 0.4) / 0.05, 0, 1)
+
+
+def changed(falling=slowly, **losses):
+    return losses_of(falling) | losses
+
+
+def both(function):
+    return (function,) * 2
+
+
+FAULTS = {
+    "overfitting": changed(reconstruction=(lambda t: 0.35 + 0.4 * np.exp(-2 * t), lambda t: 0.5 + soon(t) + 0.2 * t)),
+    "plateau": changed(soon),
+    "explosion": changed(kl_divergence=both(lambda t: 1.5 * 10 ** np.clip(30 * (t - 0.8), 0, 5))),
+    "discriminator": changed(
+        discriminator=both(lambda t: 2.4 - 2.3 * late(t)),
+        generator=both(lambda t: 2.6 + 3.1 * late(t)),
+        feature_matching=both(lambda t: 5 + 8 * late(t) + t),
+    ),
+    "durations": changed(duration=both(lambda t: 0.6 - 0.58 * late(t))),
+}
+
+
+@pytest.mark.parametrize("epochs, steps", LENGTHS)
+@pytest.mark.parametrize("scale", [0.1, 1, 30])
+@pytest.mark.parametrize("noise", [0.02, 0.06])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_named_and_nothing_else(fault, noise, scale, epochs, steps):
+    found = diagnose(curves_of(FAULTS[fault], epochs, steps, noise, scale=scale), {"learning_rate": 2e-5})
+    assert [finding.kind for finding in found] == [fault]
+
+
+def test_weights_that_do_not_move_are_named_however_long_they_stand_still():
+    start = {"reconstruction": 3.55, "kl_divergence": 68.4, "duration": 1.2, "discriminator": 6.24, "generator": 6.24,
+             "feature_matching": 0.41}
+    still = {name: both(lambda t, level=level: level + 0 * t) for name, level in start.items()}
+    for epochs, steps in [(6, 9), *LENGTHS]:
+        curves = curves_of(still, epochs, steps)
+        curves |= {f"Valid/{name}": (curves[f"Valid/{name}"][0], np.linspace(1, 0.9999, epochs) * level)
+                   for name, level in start.items()}
+        (found,) = diagnose(curves, {"learning_rate": 1e-9})
+        assert found.kind == "standstill" and "1e-09" in found.sentence and "without --lr" in found.remedy
+
+
+@pytest.mark.parametrize("epochs, steps", LENGTHS)
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "losses, noise",
+    [
+        (losses_of(slowly), 0.06),
+        (losses_of(slowly), 0.3),  # clips one at a time
+        (changed(reconstruction=both(lambda t: 0.45 - 0.004 * t)), 0.06),  # good from the start
+        (changed(discriminator=both(lambda t: 2.5 + 1.8 * np.sin(40 * t)),
+                 generator=both(lambda t: 3 - 1.8 * np.sin(40 * t))), 0.06),
+    ],
+    ids=["falling", "noisy", "good start", "swinging"],
+)  # fmt: skip
+def test_of_a_healthy_run_nothing_is_said(losses, noise, seed, epochs, steps):
+    assert diagnose(curves_of(losses, epochs, steps, noise, seed)) == []
+
+
+@pytest.mark.parametrize("epochs, steps", LENGTHS)
+@pytest.mark.parametrize("seed", range(3))
+def test_validation_that_stands_while_training_falls_is_no_overfitting(seed, epochs, steps):
+    gap = changed(reconstruction=(lambda t: 0.35 + slowly(t), lambda t: 0.5 + soon(t)))
+    assert {finding.kind for finding in diagnose(curves_of(gap, epochs, steps, seed=seed))} <= {"plateau"}
+
+
+@pytest.mark.parametrize("losses", [*FAULTS.values(), losses_of(slowly)])
+@pytest.mark.parametrize("epochs, steps", [(1, 7), (2, 7), (2, 300)])
+def test_a_run_of_one_or_two_epochs_is_left_in_peace(losses, epochs, steps):
+    whole = curves_of({name: loss for name, loss in losses.items() if name != "kl_divergence"}, 40, steps)
+    begun = {tag: (when[when <= epochs * steps], values[when <= epochs * steps]) for tag, (when, values) in whole.items()}
+    assert diagnose(begun) == []
+
+
+def test_what_is_not_a_number_is_an_explosion_and_only_that():
+    curves = curves_of(FAULTS["overfitting"], 40, 9)
+    when, values = curves["Valid/total"]
+    (found,) = diagnose(curves | {"Valid/total": (when, np.append(values[:-1], np.nan))}, {"precision": "fp16"})
+    assert found.kind == "explosion" and "epoch 40 is not a number" in found.sentence
+    assert "--precision fp32" in found.remedy and "vaani check" in found.remedy
+
+
+def test_half_precision_may_skip_its_first_steps_and_one_now_and_then():
+    curves = curves_of(losses_of(slowly), 30, 20)
+    when = curves["Training/skipped"][0]
+    assert diagnose(curves | {"Training/skipped": (when, np.minimum(when, 12) + when // 200)}) == []
+    early = {tag: (at[at <= 40], values[at <= 40]) for tag, (at, values) in curves.items()}
+    assert diagnose(early | {"Training/skipped": (when[:40], np.minimum(when[:40], 12))}) == []
+
+
+def test_while_a_run_trains_a_fault_is_said_once_and_a_healthy_run_is_left_in_peace():
+    for losses, expected in ((FAULTS["overfitting"], ["overfitting"]), (losses_of(slowly), [])):
+        curves, said, watch = curves_of(losses, 60, 9), [], Watch({"learning_rate": 2e-5})
+        for step in range(1, 541):
+            watch.add({tag: float(values[when == step][0]) for tag, (when, values) in curves.items() if step in when}, step)
+            said += watch.news() if step % 9 == 0 else []
+        assert [finding.kind for finding in said if finding.kind != "plateau"] == expected
+
+
+@pytest.mark.parametrize("curves", [{}, {"Loss/total": ([], [])}, {"Loss/total": ([1], [3.0])}, {"Valid/total": ([4], [3.0])}])
+def test_a_run_with_hardly_any_curves_gets_no_diagnosis(curves):
+    assert diagnose(curves) == []
