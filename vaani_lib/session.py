@@ -17,9 +17,11 @@ from pathlib import Path
 
 from .base import Base
 from .checkpoints import Moment, capture, make_record
+from .diagnosis import Watch
 from .recipes import VitsData
 from .reporting import EventLog, choose_sentences, speak_samples
 from .run_folder import RunFolder
+from .runs import read_curves
 from .trainer import Callback, Progress, Trainer
 from .watching import Epoch, ProgressBar, Watcher
 
@@ -73,6 +75,8 @@ class Session(Callback):
         self.moment: Moment | None = None
         self.steps: int | None = None  # of the epoch at hand
         self.watcher = watcher or ProgressBar()
+        # what was logged by earlier sessions, too: most that goes wrong takes several epochs to show
+        self.diagnosis = Watch(record["settings"], read_curves(folder.path)[0])
 
     def __enter__(self) -> "Session":
         self.watcher.begin(self.data.settings, Progress(**self.record["progress"]), self.folder)
@@ -84,7 +88,7 @@ class Session(Callback):
 
     def on_step(self, trainer: Trainer, log: dict[str, float]) -> None:
         done = trainer.progress
-        self.events.scalars({**log, "Training/skipped": done.skipped}, done.step)
+        self._log({**log, "Training/skipped": done.skipped}, done.step)
         self.sums = {k: self.sums.get(k, 0.0) + v for k, v in {**log, "steps": 1}.items()}
         if done.step_in_epoch == 1 or self.steps is None:
             self.steps = len(self.data.epoch(done.epoch))
@@ -99,7 +103,7 @@ class Session(Callback):
         done, valid = trainer.progress, trainer.evaluate(self.data.valid(), self.watcher.validating)
         means, seconds = {k: v / self.sums["steps"] for k, v in self.sums.items()}, self.epoch_timer.passed()
         self.sums, self.epoch_timer.since = {}, self.epoch_timer.clock()
-        self.events.scalars({f"Valid/{k}": v for k, v in valid.items()}, done.step)
+        self._log({f"Valid/{k}": v for k, v in valid.items()}, done.step)
         if not math.isfinite(valid["total"]):
             return self.folder.say(
                 f"epoch {done.epoch}: the validation loss is not finite, so nothing of this epoch was kept."
@@ -110,7 +114,8 @@ class Session(Callback):
         if better:
             self.best = {"metric": valid["reconstruction"], "epoch": done.epoch, "step": done.step}
         self._checkpoint(trainer, better)
-        self.watcher.on_epoch(Epoch(done.epoch, done.step, means, valid, better, seconds, spoken))
+        findings = tuple(map(str, self.diagnosis.news()))
+        self.watcher.on_epoch(Epoch(done.epoch, done.step, means, valid, better, seconds, spoken, findings))
         if trouble := self.folder.drive_trouble():
             self.folder.say(trouble)
 
@@ -135,6 +140,10 @@ class Session(Callback):
         self.folder.save(self.moment, self.history, best)
         self.history, self.checkpoint_step = [], done.step
         self.checkpoint_timer.since = self.checkpoint_timer.clock()
+
+    def _log(self, values: dict[str, float], step: int) -> None:
+        self.events.scalars(values, step)
+        self.diagnosis.add(values, step)
 
     def _speak(self, stem: str, step: int) -> tuple[tuple[Path, str], ...]:
         spoken = speak_samples(self.base, self.sentences, self.folder.path / "samples", stem)

@@ -18,7 +18,8 @@ from .trainer import Progress
 # %% ../nbs/lib/08_watching.ipynb #cc0bf9e6
 @dataclass(frozen=True)
 class Epoch:
-    "A finished epoch: mean training losses by tag, validation losses by name, and the files and texts that were spoken."
+    """A finished epoch: mean training losses by tag, validation losses by name, the files and texts that were spoken, and what
+    the curves say has gone wrong, as sentences."""
 
     number: int
     step: int
@@ -27,6 +28,7 @@ class Epoch:
     best: bool
     seconds: float
     spoken: tuple[tuple[Path, str], ...] = ()
+    findings: tuple[str, ...] = ()
 
     def line(self, epochs: int) -> str:
         "What a person wants to know of it. Mel: L1 between log mels, the loss that is heard."
@@ -77,7 +79,8 @@ class ProgressBar(Watcher):
         return tqdm(batches, desc="validating", leave=False)
 
     def on_epoch(self, epoch: Epoch) -> None:
-        self.say(epoch.line(self.epochs))
+        for sentence in (epoch.line(self.epochs), *epoch.findings):
+            self.say(sentence)
 
     def close(self) -> None:
         if self.bar is not None:
