@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PANELS', 'Points', 'ROWS', 'EVERY', 'draw_curves', 'duration', 'memory', 'epoch_row', 'Dashboard', 'renew_in_place',
-           'page', 'samples', 'safety']
+           'page', 'alert', 'samples', 'safety']
 
 # %% ../nbs/lib/11_dashboard.ipynb #e4c6356c
 import base64
@@ -90,6 +90,7 @@ class Dashboard(Watcher):
     def __init__(self, show: Callable[[str], None] | None = None, clock: Callable[[], float] = time.monotonic):
         self.show, self.clock = show or renew_in_place(), clock
         self.epochs: list[Epoch] = []
+        self.findings: list[str] = []  # of this session
         self.points: Points = {}
         self.state, self.drawn = "begins", float("-inf")
 
@@ -115,6 +116,7 @@ class Dashboard(Watcher):
 
     def on_epoch(self, epoch: Epoch) -> None:
         self.epochs.append(epoch)
+        self.findings += epoch.findings
         self.points.setdefault("Valid/reconstruction", {})[epoch.step] = epoch.validation["reconstruction"]
         self.draw()
 
@@ -165,7 +167,13 @@ def page(board: Dashboard) -> str:
     curves = base64.b64encode(png(draw_curves(board.points))).decode()
     picture = f'<img alt="loss curves" style="max-width: 100%" src="data:image/png;base64,{curves}">'
     table = Table([epoch_row(epoch) for epoch in board.epochs[-ROWS:]], "The first epoch is not finished yet.")
-    return f"<div>{' · '.join(facts)}{bar}{picture}{table._repr_html_()}{samples(board)}{safety(board)}</div>"
+    found = "".join(map(alert, board.findings))
+    return f"<div>{' · '.join(facts)}{bar}{picture}{table._repr_html_()}{found}{samples(board)}{safety(board)}</div>"
+
+
+def alert(sentence: str) -> str:
+    "What nobody should overlook."
+    return f'<p role="alert" style="border: 2px solid #D55E00; padding: 6px">{html.escape(sentence)}</p>'
 
 
 def samples(board: Dashboard) -> str:
@@ -181,7 +189,5 @@ def safety(board: Dashboard) -> str:
     "Where the run is safe; what goes wrong is loud."
     trouble, publisher = board.folder.drive_trouble(), board.folder.publisher
     if trouble:
-        return (
-            f'<p role="alert" style="border: 2px solid #D55E00; padding: 6px"><b>Drive:</b> {html.escape(trouble)}</p>'
-        )
+        return alert(trouble)
     return f"<p>{html.escape(publisher.status().sentence())}</p>" if publisher else "<p>Kept on this machine only.</p>"

@@ -14,6 +14,7 @@ from .checkpoints import capture, describe_data
 from .config import TrainSettings, detect_runtime
 from .corpus import PreparedSet, is_prepared, load_prepared
 from .data_checks import prepare_checked
+from .discriminator_weights import load_discriminators
 from .recipes import VitsData, VitsTask, vits_data
 from .run_folder import RunFolder
 from .run_setup import begin, check_run_name, choose_settings, open_base, whole_run
@@ -60,6 +61,8 @@ def open_run(
     if found:
         trainer.load_state_dict(found.state())
         folder.place_voice("last", capture(trainer, base, record))
+    elif settings.base != "compact":
+        load_discriminators(trainer.task.modules["discriminator"], settings.base, folder.say)
     folder.write_record(record)
     return trainer, data, Session(folder, base, data, record, checkpoint_minutes, watcher=watcher)
 
