@@ -4,13 +4,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from drive_sync.errors import DriveUnavailable, SnapshotBroken, in_words
+from drive_sync.errors import SnapshotBroken, in_words
 from drive_sync.lease import Lease
+from drive_sync.manifest import MARKER
+from drive_sync.progress import shown
 from drive_sync.snapshot import Snapshot
+from drive_sync.source import source_bytes
+from drive_sync.status import duration
 from drive_sync.store import Store
-from drive_sync.upload import upload_state
+from drive_sync.upload import Upload, upload_state
 
 OK, NO, CANNOT = 0, 1, 2  # exit codes: yes, the answer is no, it could not run
+_UPLOADED = {Upload.CONFIRMED: "Drive has all of it", Upload.PENDING: "Drive does not have all of it yet",
+             Upload.UNVERIFIED: "this folder does not tell whether Drive has it"}
 _EXAMPLES = """examples:
   python -m drive_sync status /content/drive/MyDrive/vaani/first-voice
   python -m drive_sync verify /content/drive/MyDrive/vaani/first-voice --kind ckpt
@@ -28,27 +34,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
     except (OSError, ValueError) as error:
-        words = in_words(error) if isinstance(error, DriveUnavailable) else str(error)
+        words = in_words(error) if isinstance(error, OSError) and error.errno is not None else str(error)
+        if isinstance(error, OSError) and error.filename and str(error.filename) not in words:
+            words = f"{error.filename}: {words}"
         print(words.rstrip(".") + ".", file=sys.stderr)
     return CANNOT
 
 
 def status(options: argparse.Namespace) -> int:
-    """One line a snapshot: its size, whether its files are there, whether Drive has them; then who works on the run."""
+    """How the run stands, in a sentence; then one line a snapshot: its size, whether its files are there (by their sizes;
+    `verify` reads them), whether Drive has them."""
     store = _existing_store(options.folder)
-    newest_is_good: dict[str, bool] = {}
-    for name in store.all_names():
-        snapshot = Snapshot(name, store.reach)
-        problems = snapshot.verify(deep=False)
-        if snapshot.is_finished():
-            newest_is_good[snapshot.kind] = not problems
+    found = {snapshot: snapshot.verify(deep=False) for snapshot in (
+        Snapshot(name, store.reach) for name in store.all_names())}
+    print(f"{_standing(store, found)} {Lease(store).who_works()}")
+    for snapshot, problems in found.items():
         print(f"{snapshot.name:44} {problems[0] if problems else _size_and_upload(snapshot)}")
-    if not newest_is_good:
-        print(f"There are no snapshots in {store.folder}.")
-    for sign in Lease(store).signs():
-        print(f"{sign.name:44} session {sign.session}, generation {sign.generation}: {sign.act}")
     print(f"{store.reach.disk.free(store.folder) / 1e9:.1f} GB free there, as the mount tells it")
-    return OK if newest_is_good and all(newest_is_good.values()) else NO
+    newest = {snapshot.kind: not problems for snapshot, problems in found.items() if snapshot.is_finished()}
+    return OK if newest and all(newest.values()) else NO
 
 
 def verify(options: argparse.Namespace) -> int:
@@ -56,7 +60,8 @@ def verify(options: argparse.Namespace) -> int:
     snapshots = _existing_store(options.folder).snapshots(options.kind)
     damaged = 0
     for snapshot in snapshots:
-        problems = snapshot.verify()
+        with shown(snapshot.reach, snapshot.name, _bytes(snapshot)):
+            problems = snapshot.verify(reread=False)
         damaged += bool(problems)
         print(f"{snapshot.name:44} {'; '.join(problems) or 'every byte is as published'}", flush=True)
     print(f"{len(snapshots)} snapshots, {damaged} damaged")
@@ -65,7 +70,9 @@ def verify(options: argparse.Namespace) -> int:
 
 def pull(options: argparse.Namespace) -> int:
     """Fetches the newest whole snapshot of a kind and prints where it is."""
-    found = _existing_store(options.folder).fetch_latest(options.kind, options.into, _complain)
+    store = _existing_store(options.folder)
+    found = store.fetch_latest(options.kind, options.into, _complain,
+                               lambda snapshot: shown(store.reach, snapshot.name, _bytes(snapshot)))
     if found is None:
         _complain(f"There is no whole snapshot of kind {options.kind} in {options.folder}.")
         return NO
@@ -76,9 +83,11 @@ def pull(options: argparse.Namespace) -> int:
 def push(options: argparse.Namespace) -> int:
     """Publishes a folder, reads it back and prints its name."""
     store = Store(options.folder)
-    snapshot = store.publish(options.source, options.label, options.share)
-    problems = snapshot.verify()
-    print(f"{snapshot.name}: {'; '.join(problems) or upload_state(store.reach, snapshot.files())}")
+    with shown(store.reach, f"publishing {options.label}", source_bytes(options.source)):
+        snapshot = store.publish(options.source, options.label, options.share)
+    with shown(store.reach, f"reading {options.label} back", _bytes(snapshot)):
+        problems = snapshot.verify()
+    print(f"{snapshot.name}: {'; '.join(problems) or upload_state(store.reach, snapshot.files(), checksums=True)}")
     return NO if problems else OK
 
 
@@ -114,10 +123,33 @@ def _existing_store(folder: str) -> Store:
     return store
 
 
+def _standing(store: Store, found: dict[Snapshot, list[str]]) -> str:
+    """What a session that starts now would go on from. `found` has every snapshot's problems, oldest first."""
+    if not found:
+        return f"Nothing is saved in {store.folder} yet."
+    checkpoints = [snapshot for snapshot in found if snapshot.kind == "ckpt"]
+    whole = [snapshot for snapshot in checkpoints if not found[snapshot]]
+    if not whole:
+        return ("There is no whole checkpoint to go on from" + (", though there are some" if checkpoints else "") + ".")
+    newest = whole[-1]
+    ago = duration(max(store.now() - store.reach.disk.changed(newest.path / MARKER), 0.0))
+    skipped = len(checkpoints) - 1 - checkpoints.index(newest)
+    newer = f" ({skipped} newer {'one is' if skipped == 1 else 'ones are'} not whole)" if skipped else ""
+    return (f"The run can go on from epoch {newest.epoch}, step {newest.step}, saved {ago} ago{newer}; "
+            f"{_UPLOADED[upload_state(store.reach, newest.files())]}.")
+
+
+def _bytes(snapshot: Snapshot) -> int:
+    """All its files together; 0 where it does not tell."""
+    try:
+        return sum(row.size for row in snapshot.rows())
+    except SnapshotBroken:
+        return 0
+
+
 def _size_and_upload(snapshot: Snapshot) -> str:
     try:
-        size = sum(row.size for row in snapshot.rows())
-        return f"{size / 1e6:10.1f} MB  {upload_state(snapshot.reach, snapshot.files())}"
+        return f"{_bytes(snapshot) / 1e6:10.1f} MB  {upload_state(snapshot.reach, snapshot.files())}"
     except SnapshotBroken as problem:
         return str(problem)
 

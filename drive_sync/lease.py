@@ -214,6 +214,13 @@ class Lease:
     def _ago(self, sign: Sign) -> str:
         return f"{_minutes(round(max(self._now() - sign.time, 0) / 60))} ago"
 
+    def who_works(self) -> str:
+        """One sentence: whose last sign of life is the newest, when it came, and where it works."""
+        living = self.living()
+        if not living:
+            return "Nobody works on it now."
+        return f"Session {living[-1].session}{_where(living[-1])} works on it; its last sign was {self._ago(living[-1])}."
+
 
 def _minutes(count: int) -> str:
     return {0: "less than a minute", 1: "1 minute"}.get(count, f"{count} minutes")

@@ -53,16 +53,16 @@ class Status:
         if self.superseded:
             parts.append(f"{self.superseded} left out because newer ones were waiting")
         if self.behind and self.seconds_since_success is not None:
-            parts.append(f"the last success was {_duration(self.seconds_since_success)} ago")
+            parts.append(f"the last success was {duration(self.seconds_since_success)} ago")
         if self.seconds_in_call is not None and self.seconds_in_call >= 120:
-            parts.append(f"Drive has not answered for {_duration(self.seconds_in_call)}")
+            parts.append(f"Drive has not answered for {duration(self.seconds_in_call)}")
         if self.seconds_unconfirmed is not None and self.seconds_unconfirmed >= STUCK_AFTER:
-            parts.append(f"what was handed over {_duration(self.seconds_unconfirmed)} ago is still not confirmed; if "
+            parts.append(f"what was handed over {duration(self.seconds_unconfirmed)} ago is still not confirmed; if "
                          "that lasts, unmount Drive and mount it again: nothing is lost by it")
         if self.error and (self.behind or self.failed):
             parts.append(self.error)
         if self.behind and self.retry_in:
-            parts.append(f"trying again in {_duration(self.retry_in)}; training goes on")
+            parts.append(f"trying again in {duration(self.retry_in)}; training goes on")
         return "; ".join(parts) + "."
 
     def _place(self) -> str:
@@ -79,7 +79,7 @@ class Status:
         return "Nothing has reached Drive" if self.failed else "Nothing was handed over yet"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """"40 s", "12 min", "3.5 h"."""
     if seconds < 90:
         return f"{seconds:.0f} s"

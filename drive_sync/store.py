@@ -4,7 +4,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 from drive_sync.disk import Disk
@@ -103,12 +103,16 @@ class Store:
         """A whole local copy `into/<name>`, every hash checked; SnapshotBroken, DriveUnavailable. All or nothing."""
         return fetch(snapshot, Path(into))
 
-    def fetch_latest(self, kind: str, into: str | Path,
-                     report: Callable[[str], object] = print) -> tuple[Snapshot, Path] | None:
-        """`latest` and `fetch` in one, reading each byte once: on a new machine that is half the download."""
+    def fetch_latest(self, kind: str, into: str | Path, report: Callable[[str], object] = print,
+                     during: Callable[[Snapshot], AbstractContextManager] = nullcontext) -> tuple[Snapshot, Path] | None:
+        """`latest` and `fetch` in one, reading each byte once: on a new machine that is half the download.
+
+        `during(snapshot)` is entered for each try.
+        """
         for snapshot in reversed(self._snapshots(kind)):
             try:
-                return snapshot, self.fetch(snapshot, into)
+                with during(snapshot):
+                    return snapshot, self.fetch(snapshot, into)
             except SnapshotBroken as broken:
                 report(f"{snapshot.name} was skipped: {broken}.")
         return None

@@ -56,7 +56,7 @@ class FuseDrive:
         for _ in range(3000):
             if self._process.poll() is not None:
                 raise RuntimeError(f"The FUSE file system ended at once:\n{self._log.read_text()}")
-            if f" {self.point} fuse.drive " in Path("/proc/mounts").read_text():
+            if f" {str(self.point).replace(' ', chr(92) + '040')} fuse.drive " in Path("/proc/mounts").read_text("utf-8"):
                 return
             threading.Event().wait(0.01)
         raise RuntimeError("The FUSE file system was not mounted within 30 seconds.")
@@ -66,6 +66,14 @@ class FuseDrive:
         assert self._process is not None
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
+
+    def hang(self) -> None:
+        """No call comes back any more, and none fails."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """The calls that hang come back."""
+        self._process.send_signal(signal.SIGCONT)
 
     def is_dead(self) -> bool:
         """Whether the client died, by itself or not."""

@@ -2,7 +2,7 @@
 
 What is written lands in CACHE, which is this machine's. It reaches CLOUD, which is Drive's, when the mood lets it:
 late, out of order, a file's name perhaps before its bytes. Killed, the mount answers ENOTCONN and what was not uploaded
-is lost. MOOD is a JSON file that is read at each call:
+is lost. A file that is opened once more to be written (a log, say) stays at 0 bytes there for ever. MOOD is a JSON file that is read at each call:
 
     upload    chance, at each call, that one pending file or deletion (any of them) reaches the cloud
     names     chance that a new file's name reaches the cloud at once, as a file of 0 bytes
@@ -47,6 +47,7 @@ class HostileDrive(mfusepy.Operations):
         self.mood = json.loads(mood.read_text())
         self.chance = random.Random(self.mood.get("seed", 0))
         self.pending: dict[str, str] = {}  # path -> "write" or "delete"
+        self.appended: set[str] = set()
         self.seen = {path.relative_to(cloud).as_posix() for path in cloud.rglob("*") if path.is_file()}
         self.calls = self.trash = 0
 
@@ -102,7 +103,9 @@ class HostileDrive(mfusepy.Operations):
 
     @lied_to
     def open(self, path, flags):
-        return os.open(self._here(path), flags & ~os.O_CREAT)
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            self.appended.add(path)
+        return os.open(self._here(path), flags & ~(os.O_CREAT | os.O_APPEND))
 
     @lied_to
     def read(self, path, size, offset, fh):
@@ -194,6 +197,12 @@ class HostileDrive(mfusepy.Operations):
         if what == "delete":
             target.unlink(missing_ok=True)
             self.seen.discard(key)
+            self.appended.discard(path)
+            return
+        if path in self.appended:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(b"")
+            self.pending[path] = what
             return
         if target.exists() and key not in self.seen:
             target = target.with_name(f"{target.stem} (1){target.suffix}")

@@ -1,13 +1,19 @@
 """`python -m drive_sync`: what a person sees, and the exit codes that a script sees."""
 import errno
+import os
+import pty
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from hostile_disk import contents
 
+from drive_sync import Lease
 from drive_sync.__main__ import CANNOT, NO, OK, main
+from drive_sync.manifest import MARKER
 
 
 @pytest.mark.parametrize("command", [[], ["status"], ["verify"], ["pull"], ["push"]])
@@ -36,6 +42,52 @@ def test_status_and_verify_of_a_damaged_store(filled, capsys):
     newest.write_bytes(b"")
     assert main(["status", str(filled.folder)]) == NO
     assert "has 0 bytes, expected 3000" in capsys.readouterr().out
+
+
+def test_status_says_in_plain_words_how_the_run_stands(filled, capsys, tmp_path):
+    def first_line() -> str:
+        main(["status", str(filled.folder)])
+        return capsys.readouterr().out.splitlines()[0]
+
+    os.utime(filled.snapshots()[-1].path / MARKER, (time.time() - 3000,) * 2)
+    assert first_line() == ("The run can go on from epoch 3, step 300, saved 50 min ago; this folder does not tell whether "
+                            "Drive has it. Nobody works on it now.")
+    lease = Lease(filled)
+    lease.take()
+    assert "Session aaa in this same process (another cell or thread) works on it; its last sign was" in first_line()
+    lease.release()
+    (filled.snapshots()[-1].path / "model.safetensors").write_bytes(b"")
+    assert "from epoch 2, step 200, saved" in first_line() and "(1 newer one is not whole)" in first_line()
+    for snapshot in filled.snapshots():
+        (snapshot.path / MARKER).unlink()
+    assert first_line().startswith("There is no whole checkpoint to go on from, though there are some. Nobody")
+    assert main(["status", str(tmp_path)]) == NO
+    assert capsys.readouterr().out.startswith(f"Nothing is saved in {tmp_path} yet. Nobody works on it now.")
+
+
+def test_a_terminal_shows_how_far_it_is_and_a_pipe_gets_the_answer_alone(filled, tmp_path, monkeypatch, capsys):
+    big = tmp_path / "big"
+    big.mkdir()
+    (big / "model.safetensors").write_bytes(bytes(9_000_000))
+    monkeypatch.setattr("drive_sync.progress.EVERY", 0.0)
+    folder = str(tmp_path / "drive2")
+    commands = (["push", folder, "--from", str(big), "--label", "ckpt-e1-s1"], ["verify", folder],
+                ["pull", folder, "--into", str(tmp_path / "here")])
+    for command in commands:
+        assert main(command) == OK
+        out, err = capsys.readouterr()
+        assert err == "" and len(out.splitlines()) <= 2
+    shutil.rmtree(tmp_path / "here")
+    for command, words in zip(commands, ("publishing ckpt-e1-s1: 46 % of 9 MB", ": 99 % of 9 MB", ": 46 % of 9 MB")):
+        ours, theirs = pty.openpty()
+        with os.fdopen(theirs, "w") as terminal:
+            monkeypatch.setattr(sys, "stderr", terminal)
+            assert main(command) == OK
+            shown = os.read(ours, 100_000).decode()
+        os.close(ours)
+        assert words in shown and shown.endswith("\r\x1b[K"), shown
+        out = capsys.readouterr().out
+        assert len(out.splitlines()) <= 3 and "%" not in out
 
 
 def test_pull_takes_the_newest_whole_one_and_says_what_it_skipped(filled, tmp_path, capsys):

@@ -1,6 +1,8 @@
 """Against a real file system that behaves as Drive's mount does at its worst (see hostile_fuse.py)."""
 import errno
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +12,8 @@ from fake_time import FakeTime
 from fuse_drive import FuseDrive, why_not
 from hostile_disk import contents, make_folder
 
-from drive_sync import DriveUnavailable, Lease, Publisher, Store, check_space
+from drive_sync import DriveUnavailable, Lease, Publisher, Store, check_space, finish
+from drive_sync.reach import within
 from drive_sync.spool import Spool
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=f"no hostile Drive: {why_not()}")
@@ -118,6 +121,86 @@ def test_a_machine_that_vanishes_leaves_only_whole_snapshots_to_find(machine, tm
         assert died.wait(STUCK)
         publisher.close(STUCK)
     assert confirmed
+
+
+def test_a_file_that_is_appended_to_never_arrives_so_nothing_is(machine, checkpoint, tmp_path):
+    """Hours of a run: checkpoints, history, retention, a lease. Every file is written once, in one go."""
+    drive, clock = machine(xattrs=True, upload=0.5), FakeTime()
+    log = drive.point / "log.txt"
+    log.write_text("first line")
+    with log.open("a") as again:
+        again.write("second line")
+    store = open_store(drive, "aaa")
+    lease = Lease(store, now=clock.clock)
+    lease.take()
+    publisher = Publisher(store, tmp_path / "spool", lease=lease, clock=clock.clock, wait=clock.wait)
+    for step in range(1, 6):
+        clock.now += 1000
+        publisher.submit(checkpoint(step), label(step), share=SHARE, then=lambda snapshot: store.retain("ckpt", 2))
+        publisher.submit(tmp_path / "local" / f"step-{step}", f"history-e1-s{step}")
+        assert publisher.drain(STUCK)
+    publisher.close(STUCK)
+    lease.release()
+    drive.set_mood(upload=1.0)
+    for _ in range(99):
+        os.listdir(drive.point)  # each call lets one more file through
+    cloud = {path.name: path.stat().st_size for path in (tmp_path / "cloud").rglob("*") if path.is_file()}
+    assert [name for name, size in cloud.items() if size == 0 and name != "empty.txt"] == ["log.txt"]
+    assert len(cloud_store(tmp_path).snapshots()) == 2 + 5
+
+
+def test_a_drive_that_hangs_blocks_neither_training_nor_the_end(machine, checkpoint, tmp_path):
+    drive, clock = machine(), FakeTime()
+    store = open_store(drive, "aaa")
+    lease = Lease(store, now=clock.clock)
+    lease.take()
+    publisher = Publisher(store, tmp_path / "spool", lease=lease, clock=clock.clock, wait=clock.wait)
+    drive.hang()
+    for step in (1, 2):
+        publisher.submit(checkpoint(step), label(step))
+    while publisher.status().seconds_in_call is None:
+        threading.Event().wait(0.001)
+    clock.now += 600
+    assert "Drive has not answered for 10 min" in publisher.status().sentence()
+    assert not finish(publisher, lease=lease, timeout=0.01, say=lambda words: None)
+    publisher.close(0.01)
+    with pytest.raises(OSError, match="did not answer in time|timed out"):
+        within(0.01, lease.release)
+    drive.go_on()
+    publisher.close(STUCK)
+    assert store.snapshots() == [] or len(store.snapshots()) == 1  # it ended after the call it was in
+    again = open_publisher(store, tmp_path / "spool")
+    assert again.drain(STUCK)
+    again.close(STUCK)
+
+
+EXITING = """
+import sys
+from drive_sync import Publisher, Store
+publisher = Publisher(Store(sys.argv[1]), sys.argv[2])
+print("ready", flush=True)
+sys.stdin.readline()
+publisher.submit(sys.argv[3], "ckpt-e1-s1")
+while publisher.status().seconds_in_call is None:
+    pass
+publisher.close(0.1)
+print(publisher.status().saved, flush=True)
+"""
+
+
+def test_a_drive_that_hangs_does_not_keep_a_program_from_ending(machine, checkpoint, tmp_path):
+    drive = machine()
+    process = subprocess.Popen([sys.executable, "-c", EXITING, drive.point / "run", tmp_path / "spool", checkpoint(1)],
+                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                               env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])})
+    try:
+        assert process.stdout.readline() == "ready\n"
+        drive.hang()
+        assert process.communicate("\n", STUCK)[0] == "1\n" and process.returncode == 0
+    finally:
+        drive.go_on()
+        process.kill()
+        process.communicate()
 
 
 def test_random_input_output_errors_only_delay(machine, checkpoint, tmp_path):
@@ -236,3 +319,33 @@ def test_the_spool_copies_what_lies_on_another_disk(machine, tmp_path):
     source = make_folder(machine().point / "work", 1)
     entry = Spool(tmp_path / "spool").add(source, label(1), ())
     assert contents(entry.files) == contents(source)
+
+
+def test_neither_links_nor_locks_are_needed_on_the_mount(machine, checkpoint, tmp_path):
+    """It has none (Errno 95): a spool there, which is no good idea, works as well as it can."""
+    drive = machine(xattrs=True)
+    with pytest.raises(OSError, match="not supported"):
+        os.symlink("here", drive.point / "there")
+    source = make_folder(drive.point / "work", 1)
+    with pytest.raises(OSError, match="not supported"):
+        os.link(source / "empty.txt", drive.point / "there")
+    publisher = open_publisher(open_store(drive), drive.point / "spool")
+    publisher.submit(source, label(1), share=SHARE)
+    assert publisher.drain(STUCK)
+    publisher.close(STUCK)
+    (drive.point / "spool").rmdir()
+
+
+def test_a_mount_with_spaces_and_gujarati_letters(tmp_path, checkpoint):
+    drive = FuseDrive(tmp_path / "મારી ડ્રાઇવ", tmp_path / "cloud", xattrs=True)
+    try:
+        store = Store(drive.point / "MyDrive" / "પહેલો અવાજ (1)")
+        assert store.publish(checkpoint(1), label(1), share=SHARE).verify() == []
+        drive.disconnect()
+        with pytest.raises(DriveUnavailable, match="unknown, not lost"):
+            store.latest("ckpt")
+        drive.unmount()
+        with pytest.raises(DriveUnavailable, match="nothing is mounted at .*મારી ડ્રાઇવ"):
+            store.latest("ckpt")
+    finally:
+        drive.unmount()
