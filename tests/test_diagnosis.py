@@ -1,7 +1,11 @@
 """What the curves of a run are said to show: every fault by its name and nothing else, and of a healthy run nothing."""
+import json
+
 import numpy as np
 import pytest
+from torch.utils.tensorboard import SummaryWriter
 
+from vaani_lib.cli import main
 from vaani_lib.diagnosis import Watch, diagnose
 
 LENGTHS = [(24, 7), (60, 40), (150, 9)]  # epochs, steps an epoch
@@ -150,3 +154,19 @@ def test_while_a_run_trains_a_fault_is_said_once_and_a_healthy_run_is_left_in_pe
 @pytest.mark.parametrize("curves", [{}, {"Loss/total": ([], [])}, {"Loss/total": ([1], [3.0])}, {"Valid/total": ([4], [3.0])}])
 def test_a_run_with_hardly_any_curves_gets_no_diagnosis(curves):
     assert diagnose(curves) == []
+
+
+def test_the_command_reads_a_run_s_folder_and_answers_with_its_exit_status(tmp_path, capsys):
+    for name, losses, status in (("heart", FAULTS["overfitting"], 1), ("fine", losses_of(slowly), 0)):
+        with SummaryWriter(str(tmp_path / name / "logs" / "tensorboard")) as log:
+            for tag, (steps, values) in curves_of(losses, 24, 7).items():
+                for step, value in zip(steps.tolist(), values, strict=True):
+                    log.add_scalar(tag, value, step)
+        (tmp_path / name / "run.json").write_text(json.dumps({"settings": {"learning_rate": 2e-5}}))
+        assert main(["diagnose", str(tmp_path / name)]) == status
+    heart, fine = capsys.readouterr().out.splitlines()
+    assert "learns the recordings by heart" in heart and "--lr 1e-05 (it was 2e-05)" in heart
+    assert "nothing that is certainly wrong" in fine
+    (tmp_path / "new" / "logs" / "tensorboard").mkdir(parents=True)
+    assert main(["diagnose", str(tmp_path / "new")]) == 2
+    assert capsys.readouterr().err == "vaani: new has no curves yet: nothing was logged under logs/tensorboard.\n"
