@@ -4,12 +4,13 @@ BIN := .venv/bin
 # nbdev's commands are found by name, and its kernels must be those of .venv
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo test test-newest bench export clean
+.PHONY: help demo test test-newest bench soak export clean
 help:
 	@echo "make demo         recordings to a voice in a few minutes, offline, with the machine lost in the middle"
 	@echo "make test         notebooks in step with the library, every notebook run, pytest, ruff"
 	@echo "make test-newest  the same with the newest versions of everything (.venv-newest)"
 	@echo "make bench        what a checkpoint and a resume cost with a full-size model (.bench/, some minutes)"
+	@echo "make soak         KILLS=300 SEED=1: train, kill and resume at random under a Drive that lies (about 2 s a kill)"
 	@echo "make export       after changing a notebook: write vaani_lib from nbs/ and clean the notebooks"
 
 demo: .venv/ready
@@ -20,6 +21,11 @@ test: .venv/ready-dev
 
 bench: .venv/ready
 	$(BIN)/python tests/bench_resume.py .bench
+
+# One thread: a process that has several cannot be forked. Without SEED one is drawn, and said.
+soak: .venv/ready-dev
+	OMP_NUM_THREADS=1 TRANSFORMERS_VERBOSITY=error $(BIN)/python tests/lost_machines.py $${TMPDIR:-/tmp}/vaani-soak --verbose \
+		--kills $(or $(KILLS),300) $(if $(SEED),--seed $(SEED))
 
 export: .venv/ready-dev
 	nbdev_export

@@ -1,9 +1,13 @@
 """A run whose machine is lost again and again ends as one that nothing happened to."""
+import json
 import shutil
 from pathlib import Path
 
 import pytest
+import tiny_voice
+import torch
 from safetensors.torch import load_file
+from whole_run import Whole
 
 from vaani_lib.cli import main
 from vaani_lib.runs import read_curves
@@ -131,3 +135,93 @@ def test_a_session_that_is_taken_over_is_told_and_keeps_what_it_made(corpus, tmp
     assert any("session other took this run over" in sentence for sentence in said), said
     assert [s.step for s in Store(run / "checkpoints").snapshots("ckpt")] == [3, 6] and (run / "last" / "config.json").is_file()
     assert not any(s.step == 6 for s in Store(drive / "run").snapshots())
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    tiny_voice.narrow_discriminators(monkeypatch.setattr)
+
+
+@pytest.mark.parametrize("batch_size, grad_accum", [(2, 2), (1, 4)])
+def test_a_run_stopped_after_every_step_equals_uninterrupted(narrow, tmp_path, batch_size, grad_accum):
+    """Two speakers; 7 clips make a step of 4 and one of 3; the learning rate falls by a tenth each epoch."""
+    whole = Whole(tmp_path, epochs=3, batch_size=batch_size, grad_accum=grad_accum)
+    for step in range(1, 6):
+        whole.train(tmp_path / "runs", tmp_path / "drive", max_steps=step)
+        if step % 2:  # a new machine
+            shutil.rmtree(tmp_path / "runs")
+    run = whole.train(tmp_path / "runs", tmp_path / "drive")
+    assert whole.differences(run) == []
+    rates = dict(history(run)["Training/learning_rate"])
+    assert rates == {step: pytest.approx(1e-3 * 0.9 ** ((step - 1) // 2)) for step in range(1, 7)}
+
+
+def without_noise(voice: Path, patch) -> None:
+    """No dropout, no posterior noise, every segment from the clip's beginning."""
+    config = json.loads((voice / "config.json").read_text())
+    (voice / "config.json").write_text(json.dumps({key: 0.0 if "dropout" in key else value for key, value in config.items()}))
+    rand = torch.rand
+    patch(torch, "randn_like", lambda like, **named: torch.zeros_like(like))
+    patch(torch, "rand", lambda *shape, **named: 0 * rand(*shape, **named))
+
+
+@pytest.fixture
+def trained(narrow, tmp_path, monkeypatch):
+    """trained(run, clips a micro-batch, micro-batches a step, last step) -> (its curves, the clips of each step, what was said)"""
+    from vaani_lib import recipes, training
+
+    voice, data = tiny_voice.make_voice(tmp_path / "voice"), tiny_voice.make_recordings(tmp_path)
+    load = recipes.VitsData.load
+
+    def train(run: str, batch_size: int, grad_accum: int, max_steps: int) -> tuple[dict, list, list[str]]:
+        order, said = [], []
+        monkeypatch.setattr(recipes.VitsData, "load", lambda data, step: order.append(step) or load(data, step))
+        settings = tiny_voice.settings(voice, 4, batch_size=batch_size, grad_accum=grad_accum, max_steps=max_steps)
+        return history(training.train(settings, data, tmp_path / "runs", run, say=said.append)), order, said
+
+    train.voice = voice
+    return train
+
+
+def test_a_machine_of_another_size_goes_on_with_the_same_steps(trained, monkeypatch):
+    """4 clips a step as 2 × 2, then 1 × 4, then 4 × 1. Without noise the losses are those of the machine that stayed."""
+    without_noise(trained.voice, monkeypatch.setattr)
+    stayed, order, _ = trained("stayed", 2, 2, 6)
+    moved_order, said = [], []
+    for batch_size, grad_accum, step in ((2, 2, 2), (1, 4, 4), (4, 1, 6)):
+        moved, part, words = trained("moved", batch_size, grad_accum, step)
+        moved_order, said = moved_order + part, said + words
+    assert moved_order == order and len(order) == 6
+    assert moved["Training/learning_rate"] == stayed["Training/learning_rate"]
+    assert moved.keys() == stayed.keys()
+    for tag in moved:
+        assert dict(moved[tag]) == {step: pytest.approx(value, rel=1e-4, abs=1e-6) for step, value in stayed[tag]}, tag
+    assert any("clips a step were 2 × 2 and are now 1 × 4" in words for words in said), said
+    assert any("clips a step were 1 × 4 and are now 4 × 1" in words for words in said), said
+
+
+def test_the_validation_does_not_depend_on_the_size_of_the_machine(trained):
+    """Or the best voice would be chosen by where it was trained. With noise: the same for the same weights."""
+    curves = [trained(f"by {size}", size, 4 // size, 2)[0] for size in (1, 4)]
+    at_once = [dict(found["Valid/reconstruction"])[2] for found in curves]
+    # two steps at 1e-3 have moved the weights apart by their own noise, a little
+    assert at_once[0] == pytest.approx(at_once[1], rel=0.01)
+
+
+@pytest.mark.parametrize("changed, words", [
+    ("base", "base was .*/base and is now .*/other"), ("data", r"the data was another set \(9 clips.* and is now 8 clips"),
+    ("seed", "seed was 7 and is now 8")])
+def test_another_voice_data_set_or_seed_is_refused_and_named(narrow, tmp_path, changed, words):
+    from vaani_lib.training import train
+
+    base, data = tiny_voice.make_voice(tmp_path / "base"), tiny_voice.make_recordings(tmp_path)
+    train(tiny_voice.settings(base, 1, max_steps=1), data, tmp_path / "runs", "run", tmp_path / "drive")
+    other = dict(base=tiny_voice.make_voice(tmp_path / "other", 1) if changed == "base" else base, epochs=1,
+                 **dict(seed=8) if changed == "seed" else {})
+    if changed == "data":
+        data = tiny_voice.make_recordings(tmp_path / "fewer", slice(8))
+    for machine in ("runs", "new"):
+        before = sorted((tmp_path / "drive").rglob("*"))
+        with pytest.raises(ValueError, match=f"{words}.*To go on with it, repeat its settings; to start anew"):
+            train(tiny_voice.settings(**other), data, tmp_path / machine, "run", tmp_path / "drive")
+        assert sorted((tmp_path / "drive").rglob("*")) == before

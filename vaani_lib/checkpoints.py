@@ -92,10 +92,12 @@ MACHINE_WORDS = {"epochs": "--epochs", "max_steps": "--max-steps"}
 def changes(record: dict, settings: TrainSettings, versions: dict[str, str]) -> str:
     "What differs on this machine from the session that wrote the record, in one sentence; empty if nothing does."
     saved = settings_from_json(record["settings"])
-    found = [
+    cuts = [f"{s.batch_size} × {s.grad_accum}" for s in (saved, settings)]
+    found = [f"clips a step were {cuts[0]} and are now {cuts[1]}"] if cuts[0] != cuts[1] else []
+    found += [
         f"{MACHINE_WORDS.get(name, name)} was {getattr(saved, name)} and is now {getattr(settings, name)}"
         for name in MACHINE_SETTINGS
-        if getattr(saved, name) != getattr(settings, name)
+        if name not in ("batch_size", "grad_accum") and getattr(saved, name) != getattr(settings, name)
     ]
     found += [
         f"{package} was {was} and is now {versions[package]}"

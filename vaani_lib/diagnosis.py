@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from .gan import PERIODS
-from .trends import History, scatter, trend
+from .trends import LossHistory, scatter, trend
 
 # %% ../nbs/lib/08_diagnosis.ipynb #021d9388
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Finding:
         return f"{self.sentence} {self.remedy}"
 
 # %% ../nbs/lib/08_diagnosis.ipynb #85ed75ff
-def _not_finite(history: History) -> str:
+def _not_finite(history: LossHistory) -> str:
     "What was no number in the last epoch and since, in words; empty if that is nothing to speak of."
     last = [values[-1] for tag, (_, values) in history.curves.items() if tag.startswith("Valid/") and len(values)]
     if not np.isfinite(last).all():
@@ -43,7 +43,7 @@ def _not_finite(history: History) -> str:
     return ""
 
 
-def _grown(history: History) -> str:
+def _grown(history: LossHistory) -> str:
     "Which loss has grown by a multiple of its lowest level, in words; empty if none has."
     # the total of a fine-tune may double while fresh discriminators learn; the mel loss never does
     for loss, name, factor, width in (("total", "total", 4, 5), ("reconstruction", "mel", 2, 20)):
@@ -56,7 +56,7 @@ def _grown(history: History) -> str:
     return ""
 
 # %% ../nbs/lib/08_diagnosis.ipynb #3eab6ca7
-def _explosion(history: History, settings: Mapping) -> Finding | None:
+def _explosion(history: LossHistory, settings: Mapping) -> Finding | None:
     if not (seen := _not_finite(history) or _grown(history)):
         return None
     precision = " and --precision fp32" if settings.get("precision", "fp32") != "fp32" else ""
@@ -80,7 +80,7 @@ def _lower_rate(settings: Mapping, divisor: int) -> str:
 JUDGES = 1 + len(PERIODS)  # one scale discriminator, and one for each period
 
 
-def _won(history: History, settings: Mapping) -> Finding | None:
+def _won(history: LossHistory, settings: Mapping) -> Finding | None:
     tags = ("Loss/discriminator", "Loss/generator", "Loss/feature_matching")
     losses = [history.steps(tag) for tag in tags]
     count = max(40, len(history.steps(tags[0], epochs=2)))
@@ -99,7 +99,7 @@ def _won(history: History, settings: Mapping) -> Finding | None:
     )
 
 # %% ../nbs/lib/08_diagnosis.ipynb #af52da2c
-def _durations(history: History, settings: Mapping) -> Finding | None:
+def _durations(history: LossHistory, settings: Mapping) -> Finding | None:
     valid, train = history.valid("duration"), history.train("duration")
     if len(valid) >= 3 and (valid[-3:] < 0.05).all():
         return Finding(
@@ -126,7 +126,7 @@ def _also_frozen(settings: Mapping, parts: list[str]) -> str:
     return ",".join(dict.fromkeys([*settings.get("freeze", ()), *parts]))
 
 # %% ../nbs/lib/08_diagnosis.ipynb #77270538
-def _standstill(history: History, settings: Mapping) -> Finding | None:
+def _standstill(history: LossHistory, settings: Mapping) -> Finding | None:
     losses = ("reconstruction", "discriminator", "generator", "feature_matching")
     valid = np.array([history.valid(loss) for loss in losses])
     if valid.shape[1] < 3 or history.ends[-1] - history.ends[0] < 30 or not np.isfinite(valid).all():
@@ -158,7 +158,7 @@ def _parted(valid: np.ndarray, train: np.ndarray) -> int | None:
     return best if rises and trend(train).falls and np.median(valid[-3:]) > np.median(train[-3:]) else None
 
 
-def _best_epoch(history: History, loss: str) -> int | None:
+def _best_epoch(history: LossHistory, loss: str) -> int | None:
     "The index of the epoch after which `loss` was learned by heart, or None."
     valid, train = history.valid(loss), history.train(loss)
     end = len(valid) if np.isfinite([*valid, *train]).all() else 0
@@ -170,7 +170,7 @@ def _best_epoch(history: History, loss: str) -> int | None:
     return None
 
 # %% ../nbs/lib/08_diagnosis.ipynb #b96d011a
-def _overfitting(history: History, settings: Mapping) -> Finding | None:
+def _overfitting(history: LossHistory, settings: Mapping) -> Finding | None:
     found = {loss: best for loss in _HEARD if (best := _best_epoch(history, loss)) is not None}
     if not found:
         return None
@@ -191,7 +191,7 @@ def _overfitting(history: History, settings: Mapping) -> Finding | None:
     )
 
 # %% ../nbs/lib/08_diagnosis.ipynb #8b03c6ec
-def _plateau(history: History, settings: Mapping) -> Finding | None:
+def _plateau(history: LossHistory, settings: Mapping) -> Finding | None:
     valid = history.valid("reconstruction")
     late = max(8, len(valid) // 3)
     if len(valid) < 16 or not np.isfinite(valid).all():
@@ -215,7 +215,7 @@ def diagnose(curves: Mapping[str, tuple], settings: Mapping | None = None) -> li
     """What is wrong with a run, most urgent first; nothing where nothing is certain.
 
     `curves`: {TensorBoard tag: (steps, values, ...)}; `settings`: the run's, as in run.json, for remedies with numbers."""
-    history, settings = History(curves), settings or {}
+    history, settings = LossHistory(curves), settings or {}
     if found := _explosion(history, settings):
         return [found]
     rules = (_won, _durations, _standstill)

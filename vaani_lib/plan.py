@@ -17,6 +17,7 @@ from transformers import VitsConfig, VitsModel
 from drive_sync import run_bytes
 from .audio import SAMPLE_RATE
 from .base import Base, compact_tokenizer, find_voice, load_voice
+from .checkpoints import FROZEN, capture, describe_data, make_record
 from .config import PROFILES, TrainSettings, check_choice, detect_runtime
 from .display import Table
 from vaani_lib.estimates import (
@@ -31,9 +32,11 @@ from vaani_lib.estimates import (
     machine_elsewhere,
     machine_here,
 )
+from .finder import CHECKPOINT
 from .recipes import VitsData, VitsTask, vits_data
 from .reporting import choose_sentences, speak_samples
-from .run_folder import CHECKPOINT, FROZEN, KEEP_LAST, RunFolder, describe_data, make_record
+from .room import KEEP_LAST
+from .run_folder import RunFolder
 from .run_setup import choose_settings, open_base
 from .trainer import Trainer
 from .training import get_prepared
@@ -57,6 +60,7 @@ def measure(trainer: Trainer, data: VitsData, base: Base, record: dict, folder: 
     keeping = _timed(lambda: _keep(run, trainer, base, data, record, samples))
     saved = _sizes(run.local.latest(CHECKPOINT).path)
     frozen = sum(saved.pop(name, 0) for name in FROZEN)
+    run.close()
     voice, spoken = (sum(_sizes(place).values()) for place in (folder / "best", samples))
     return Measured(taken, validation, keeping, flop / len(first[0]), calls, sum(saved.values()), frozen, voice, spoken)
 
@@ -71,9 +75,8 @@ def _timed(run: Callable[[], object]) -> float:
 def _keep(run: RunFolder, trainer: Trainer, base: Base, data: VitsData, record: dict, samples: Path) -> None:
     "What a session does after an epoch's validation, if the epoch was the best."
     speak_samples(base, choose_sentences(list(data.valid_rows)), samples, "validation_e0001")
-    run.save_voice("best", base, trainer.progress)
-    run.save_voice("last", base, trainer.progress)
-    run.save_checkpoint(trainer, base, record, [])
+    run.save(capture(trainer, base, record), [], best=True)
+    run.wait()
 
 
 def _sizes(folder: Path) -> dict[str, int]:
