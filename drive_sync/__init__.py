@@ -17,9 +17,10 @@ from drive_sync.lease import Lease
 from drive_sync.publisher import Publisher
 from drive_sync.sign import Sign
 from drive_sync.snapshot import Snapshot
-from drive_sync.space import Space, check_space, run_bytes
+from drive_sync.space import Space, check_space, machine_bytes, run_bytes
 from drive_sync.status import State, Status
 from drive_sync.store import Store
 
 __all__ = ["DriveUnavailable", "Lease", "LeaseHeld", "LeaseLost", "Publisher", "Sign", "Snapshot", "SnapshotBroken",
-           "Space", "SpoolInUse", "State", "Status", "Store", "check_space", "finish", "mount", "run_bytes"]
+           "Space", "SpoolInUse", "State", "Status", "Store", "check_space", "finish", "machine_bytes",
+           "mount", "run_bytes"]

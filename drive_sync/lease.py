@@ -9,7 +9,7 @@ import math
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from drive_sync.errors import LeaseHeld, LeaseLost
@@ -22,6 +22,7 @@ FOLDER = "lease"
 SHORTEST_LIFE, LIFE = 1800.0, 2700.0
 LOOK_EVERY = 60.0
 REMEMBERED = 8  # generations whose signs stay, so that a number is not used again when the newest ones are lost
+CLEARED_AT_ONCE = 100  # signs: on Drive each takes a moment
 _claims: "weakref.WeakSet[Lease]" = weakref.WeakSet()  # what this process holds and has not given back
 _claims_lock = threading.RLock()
 
@@ -187,12 +188,13 @@ class Lease:
         return sign
 
     def _forget(self, signs: list[Sign], living: set[str]) -> None:
-        """Signs of sessions that have long been over go; the newest generations' stay."""
+        """Of sessions that are over, only those signs stay that tell which of the newest generations are taken."""
+        over = [sign for sign in signs if sign.session not in living and sign.session != self._store.session and (
+            sign.act == "kept" or sign.generation <= self._store.generation - REMEMBERED)]
         with suppress(OSError):  # what cannot go is no reason not to work
-            self._discard(sign for sign in signs if sign.generation <= self._store.generation - REMEMBERED
-                          and sign.session not in living)
+            self._discard(over[:CLEARED_AT_ONCE])
 
-    def _discard(self, signs) -> None:
+    def _discard(self, signs: Iterable[Sign]) -> None:
         with self._store.reach.guard():
             for sign in signs:
                 self._store.reach.disk.discard(self._folder / sign.name)

@@ -1,29 +1,26 @@
 """Brings finished folders to Drive from a thread of its own: training hands one over and goes on."""
-import errno
 import random
 import threading
 import time
 from collections.abc import Callable, Collection
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from drive_sync.backoff import Backoff
-from drive_sync.errors import LeaseLost, SnapshotBroken, UploadLost, in_words
+from drive_sync.delivery import GivenUp, hand_over, look_for
+from drive_sync.errors import LeaseLost, UploadLost, in_words
 from drive_sync.lease import Lease
 from drive_sync.names import Name
 from drive_sync.snapshot import Snapshot
 from drive_sync.source import source_bytes, source_files
-from drive_sync.space import require_room_for_cache
 from drive_sync.spool import Spool
 from drive_sync.status import State, Status
 from drive_sync.store import Store
-from drive_sync.upload import Upload, upload_state
+from drive_sync.upload import Upload
 from drive_sync.waiting import Item, Waiting
 
 # Seconds between looks at whether Drive has what it was handed: the first, and the longest after doubling.
 LOOK_FIRST, LOOK_LONGEST = 2.0, 60.0
-# What a folder answers that cannot take this very item, however often it is tried: a name or a size it does not know.
-HOPELESS = frozenset({errno.ENAMETOOLONG, errno.EFBIG, errno.EILSEQ, errno.EINVAL})
 
 
 class Publisher:
@@ -90,9 +87,11 @@ class Publisher:
     def status(self) -> Status:
         """How things stand now; never waits for Drive."""
         handed = min((item.handed_at for item in self._items.handed()), default=None)
+        call = self._in_call_since  # read once: the thread sets it to None
         return Status(
             **self._items.counts(), seconds_since_success=self._since(self._last_success),
-            seconds_in_call=self._since(self._in_call_since and max(self._in_call_since, self._heard_at)), seconds_unconfirmed=self._since(handed),
+            seconds_in_call=self._since(None if call is None else max(call, self._heard_at)),
+            seconds_unconfirmed=self._since(handed),
             retry_in=self._backoff.seconds_left() or None, error=self._error, lost=self._lost)
 
     def states(self) -> dict[str, State]:
@@ -156,11 +155,13 @@ class Publisher:
 
     def _step(self) -> float | None:
         """One piece of work. Returns the seconds until the next one, None for "when something is submitted"."""
-        if self._lost is None and not self._backoff.seconds_left():
-            self._in_call_since = self._clock()
+        if self._lost is None:
+            self._in_call_since, waiting = self._clock(), self._backoff.seconds_left() > 0
             try:
-                self._work()
-                self._backoff.succeeded()
+                self._keep_lease(patient=waiting)
+                if not waiting:
+                    self._work()
+                    self._backoff.succeeded()
             except LeaseLost as lost:
                 self._lost = str(lost)
                 with self._items.changed:
@@ -176,30 +177,25 @@ class Publisher:
         """Hands over the oldest item that waits, then looks at what was handed over before."""
         item = self._items.first()
         due = [item for item in self._items.handed() if item.look_at <= self._clock()]
-        if self._lease is not None:
-            self._lease.keep()
         if item is not None and self._hand_over(item):
             due.append(item)
         for item in due:
             if not self._closing.is_set():
                 self._look(item)
 
+    def _keep_lease(self, patient: bool) -> None:
+        """A sign of life where one is due, also while a full Drive takes nothing else; LeaseLost."""
+        if self._lease is not None:
+            with suppress(OSError) if patient else nullcontext():
+                self._lease.keep()
+
     def _hand_over(self, item: Item) -> bool:
-        """Publishes an item. One whose local folder is gone or damaged is given up: no new try can mend it."""
+        """Publishes an item, or gives it up."""
         try:
-            require_room_for_cache(self._store.folder, item.bytes)
-            sha256 = item.spooled.sha256 if item.spooled else None
-            item.snapshot = self._store.publish(item.source, item.label, item.share, sha256=sha256)
-        except (LeaseLost, MemoryError):
-            raise
-        except OSError as error:
-            hopeless = error.errno in HOPELESS
-            if not hopeless and _is_readable(item.source):
-                raise  # Drive's doing
-            self._give_up(item, error, keep=hopeless)
-            return False
-        except Exception as error:
-            self._give_up(item, error)
+            item.snapshot = hand_over(self._store, item)
+        except GivenUp as given_up:
+            self._error = f"{item.label} could not be published: {in_words(given_up.__cause__)}"
+            self._items.end(item, State.FAILED, given_up.keep)
             return False
         item.looks = 0
         item.look_at = item.handed_at = self._last_success = self._clock()
@@ -207,20 +203,13 @@ class Publisher:
         return True
 
     def _look(self, item: Item) -> None:
-        """Whether Drive has an item: by the mount's word, and by every byte read back."""
+        """Whether Drive has an item."""
         assert item.snapshot is not None, item
-        reach, problems = self._store.reach, []
         try:
-            upload = upload_state(reach, item.snapshot.files())
-            if upload is not Upload.PENDING and item.snapshot.name not in reach.verified:
-                problems = item.snapshot.verify(reread=False)
-            if upload is Upload.CONFIRMED and not problems:
-                upload = upload_state(reach, item.snapshot.files(), checksums=True)
-        except (SnapshotBroken, FileNotFoundError) as gone:
-            problems = [str(gone)]
-        if problems:
+            upload = look_for(item.snapshot)
+        except UploadLost:
             self._items.move(item, State.SAVED)
-            raise UploadLost(None, f"{item.snapshot.name} did not arrive whole ({problems[0]}); it is published again")
+            raise
         if upload is Upload.PENDING:
             item.look_at = self._clock() + min(LOOK_FIRST * 2 ** min(item.looks, 30), LOOK_LONGEST)
             item.looks += 1
@@ -239,34 +228,22 @@ class Publisher:
                 self._error = f"{item.label} is there, but what was to follow failed: {in_words(error)}"
         self._items.end(item, state)
 
-    def _give_up(self, item: Item, error: Exception, keep: bool = False) -> None:
-        self._error = f"{item.label} could not be published: {in_words(error)}"
-        self._items.end(item, State.FAILED, keep)
-
     def _hear(self, count: int) -> None:
         """Drive took or gave a block. In an hour's upload the session is alive, and notices when the run is taken."""
         self._heard_at = self._clock()
-        if self._lease is not None and threading.current_thread() is self._thread:
-            with suppress(OSError):  # no reason to break off what goes well
-                self._lease.keep()
+        if threading.current_thread() is self._thread:
+            self._keep_lease(patient=True)  # a sign that fails is no reason to break off what goes well
 
     def _seconds_to_next(self) -> float | None:
         """None when only a new item would give something to do."""
         if self._lost:
             return None
+        renewal = self._lease.seconds_to_renewal() if self._lease is not None else None
         if left := self._backoff.seconds_left():
-            return left
+            return left if renewal is None else min(left, max(renewal, LOOK_LONGEST))
         if self._items.first():
             return 0.0
         times = [max(item.look_at - self._clock(), 0.0) for item in self._items.handed()]
-        if self._lease is not None:  # a session with nothing to publish is alive all the same
-            times.append(self._lease.seconds_to_renewal())
+        if renewal is not None:  # a session with nothing to publish is alive all the same
+            times.append(renewal)
         return min(times, default=None)
-
-
-def _is_readable(source: str | Path | Snapshot) -> bool:
-    """Whether the local folder still has its files."""
-    try:
-        return bool(source_files(source))
-    except (OSError, ValueError):
-        return False

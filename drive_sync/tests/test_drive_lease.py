@@ -214,6 +214,33 @@ def test_an_idle_publisher_keeps_its_session_alive(session):
     publisher.close(STUCK)
 
 
+def test_a_session_is_alive_while_a_full_drive_takes_nothing_but_its_signs(session, checkpoint):
+    """The wait after ENOSPC grows to hours; without signs of life others would take the run unasked."""
+    store, _, clock = session("aaa")
+    full = Failing(errno.ENOSPC, ["write_half"])
+    full_store = Store(store.folder, "aaa", disk=HostileDisk(lambda call, path: full(call, path) if "ckpt" in str(
+        path) else None), now=clock, pause=lambda seconds: None)
+    lease, seen, enough = Lease(full_store, now=clock), [], threading.Event()
+    lease.take()
+
+    def ten_hours_pass(event, seconds) -> None:
+        seen.append([sign.session for sign in session("bbb")[1].living()])
+        if sum(waits) < 36_000:
+            waits.append(seconds)
+            clock.now += seconds
+        else:
+            enough.set()
+            event.wait()
+
+    waits = []
+    publisher = Publisher(full_store, lease=lease, clock=clock, wait=ten_hours_pass, chance=lambda: 0.5)
+    publisher.submit(checkpoint(1), "ckpt-e1-s1")
+    assert enough.wait(STUCK)
+    assert seen == [["aaa"]] * len(seen) and full.refused < 20
+    assert min(waits) >= 60  # it does not hammer a Drive that is full
+    publisher.close(STUCK)
+
+
 def test_a_dead_mount_is_no_free_lease(tmp_path):
     store = Store(tmp_path / "drive", disk=HostileDisk(Failing(errno.ENOTCONN)))
     with pytest.raises(DriveUnavailable):
@@ -378,10 +405,19 @@ def test_old_signs_are_cleared_and_no_generation_comes_twice(session, checkpoint
         clock.now += 700
         lease.keep()
         clock.now += 2700  # killed on another machine: it never said that it ended
+    for second in range(500):  # of a session whose clearing never worked
+        (store.folder / "lease" / f"g0030-s29-{1_800_000_000 + second}-kept.txt").write_text("")
+    for number in range(6):
+        lease = session(f"z{number}")[1]
+        lease.take()
+        lease.release()
+        if number == 1:  # not all at once: on Drive each takes a moment
+            assert 300 <= len(list((store.folder / "lease").iterdir())) <= 330
     assert len(list((store.folder / "lease").iterdir())) <= 2 * 9
     # every snapshot is gone, and so is the newest sign, which was never uploaded
-    max((store.folder / "lease").iterdir(), key=lambda path: path.name).unlink()
-    assert session("zzz")[1].take() == 31
+    newest = max((store.folder / "lease").iterdir(), key=lambda path: path.name)
+    newest.unlink()
+    assert session("www")[1].take() >= int(newest.name[1:5])
 
 
 def test_a_sign_that_cannot_be_cleared_does_not_stop_the_next_one(session):

@@ -10,7 +10,7 @@ import pytest
 from fake_time import FakeTime
 from hostile_disk import Drive
 
-from drive_sync import DriveUnavailable, Lease, Publisher, Store, check_space, finish, mount, run_bytes
+from drive_sync import DriveUnavailable, Lease, Publisher, Store, check_space, finish, machine_bytes, mount, run_bytes
 from drive_sync.mounts import Mount, mount_of, mounts
 
 STUCK = 30.0
@@ -338,3 +338,9 @@ def test_space_is_checked_for_the_whole_run(tmp_path, table):
     assert run_bytes(100, 2, shared=10, best=5, history=1) == 331
     with pytest.raises(DriveUnavailable):
         check_space(tmp_path / "content" / "drive" / "MyDrive", 1)
+
+
+def test_the_machines_own_disk_is_counted_with_what_waits_and_drives_cache(tmp_path):
+    need = machine_bytes(100, 2, shared=10, best=5, history=1, most_waiting=3)
+    assert need == 110 * (3 + 3 + 2) + 5 * 4 + 2  # kept and one more; three that wait; Drive's cache of one, twice
+    assert not check_space(tmp_path, need + 10**18).enough
