@@ -241,6 +241,28 @@ def test_a_session_is_alive_while_a_full_drive_takes_nothing_but_its_signs(sessi
     publisher.close(STUCK)
 
 
+def test_a_dead_drive_is_not_hammered_for_the_sake_of_a_sign(session, checkpoint):
+    store, _, clock = session("aaa")
+    failing = Failing(None)
+    lease = Lease(Store(store.folder, "aaa", disk=HostileDisk(failing), now=clock, pause=lambda seconds: None), now=clock)
+    lease.take()
+    waits = []
+
+    def back_after_ten_hours(event, seconds) -> None:
+        waits.append(seconds)
+        if sum(waits) > 36_000:
+            failing.number = None
+        clock.now += seconds if seconds is not None else event.wait() or 0
+
+    failing.number = errno.ENOTCONN
+    publisher = Publisher(lease._store, lease=lease, clock=clock, wait=back_after_ten_hours, chance=lambda: 0.5)
+    publisher.submit(checkpoint(1), "ckpt-e1-s1")
+    with publisher._items.changed:
+        assert publisher._items.changed.wait_for(publisher._items.is_empty, STUCK)
+    assert len(waits) < 36_000 / 60 + 100
+    publisher.close(0.01)
+
+
 def test_a_dead_mount_is_no_free_lease(tmp_path):
     store = Store(tmp_path / "drive", disk=HostileDisk(Failing(errno.ENOTCONN)))
     with pytest.raises(DriveUnavailable):
@@ -394,7 +416,10 @@ def test_clocks_that_jump_neither_stop_the_signs_nor_undo_a_release(session):
     clock.now += 86_400 - 1  # now aaa's old sign is young again
     assert [sign.session for sign in session("ccc")[1].living()] == ["aaa"]
     first.release()
+    for path in (store.folder / "lease").iterdir():
+        path.write_text("")  # another machine would see no more than this
     clock.now -= 3600
+    assert session("ccc")[1].living() == []
     assert session("ccc")[1].take() == 3
 
 

@@ -122,11 +122,13 @@ def test_bytes_that_drive_has_wrong_are_not_confirmed(publishing, checkpoint, tm
             drive.checksum[path] = hashlib.md5(damaged).hexdigest()
         drive.upload(tmp_path / "drive")
 
-    time = FakeTime(uploaded_but_damaged_at_first)
+    time, reads = FakeTime(uploaded_but_damaged_at_first), []
+    drive.before = lambda call, path: reads.append(path.name) if call == "read" else None
     publisher = publishing(drive, time)
     publisher.submit(checkpoint(1), label(1))
     assert publisher.drain(STUCK)
     assert time.now >= 1300 and publisher.status().confirmed == 1
+    assert reads.count("frozen.safetensors") == 1  # not again at each look
 
 
 @pytest.mark.parametrize("number, words, first, longest", [

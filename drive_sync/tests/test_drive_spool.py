@@ -176,6 +176,31 @@ def test_the_kernel_gives_the_spool_back_when_its_process_is_killed(publishing, 
         process.communicate()
 
 
+def test_a_lock_on_a_file_that_went_away_is_none(tmp_path, monkeypatch):
+    """The one that had the spool deletes its lock file between another one's opening and locking it."""
+    real, goes = fcntl.flock, iter([True])
+
+    def late(descriptor: int, how: int) -> None:
+        if next(goes, False):
+            (tmp_path / "spool" / ".lock").unlink()
+        real(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    first = Spool(tmp_path / "spool")
+    with pytest.raises(SpoolInUse):
+        Spool(tmp_path / "spool")
+    first.release()
+    Spool(tmp_path / "spool").release()
+
+
+def test_an_entry_is_not_taken_away_from_the_next_publisher(checkpoint, tmp_path):
+    spool = Spool(tmp_path / "spool")
+    entry = spool.add(checkpoint(1), label(1), SHARE)
+    spool.release()
+    entry.discard()
+    assert list(Spool(tmp_path / "spool").left_over()) == [entry]
+
+
 def test_where_there_are_no_locks_one_is_trusted_to_be_alone(tmp_path, monkeypatch):
     def unsupported(*arguments: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")

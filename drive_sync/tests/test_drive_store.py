@@ -290,6 +290,14 @@ def test_a_file_where_a_folder_belongs_is_said_and_stops_nothing_else(filled, ch
     assert note.read_text() == "a person's"
 
 
+def test_what_is_no_file_is_not_opened(filled):
+    """Opening a pipe would hang for ever."""
+    newest = filled.snapshots()[-1]
+    (newest.path / "empty.txt").unlink()
+    os.mkfifo(newest.path / "empty.txt")
+    assert newest.verify() == ["empty.txt is missing"]
+
+
 def test_what_is_removed_while_it_is_looked_at_is_skipped(filled, tmp_path):
     """Another session's retention, or a listing that is minutes old."""
     for nth in range(1, 12):
