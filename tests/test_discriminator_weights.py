@@ -13,8 +13,10 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 from vaani_lib.base import compact_base, load_voice, save_voice
-from vaani_lib.discriminator_weights import load_discriminators
+from vaani_lib.discriminator_weights import in_our_names, load_discriminators
 from vaani_lib.gan import Discriminators
+from vaani_lib.run_setup import choose_settings
+from vaani_lib.training import train
 
 WIDTH = 16  # times narrower than MMS's, so that a test costs nothing
 SCALE = [(1, 16, 15, 1, 1), (16, 64, 41, 4, 4), (64, 256, 41, 4, 16), (256, 1024, 41, 4, 64), (1024, 1024, 41, 4, 256), (1024, 1024, 5, 1, 1)]
@@ -130,8 +132,6 @@ def test_a_train_folder_holds_both(voice, layout):
 
 
 def test_the_names_and_shapes_of_a_full_one_fit():
-    from vaani_lib.discriminator_weights import in_our_names
-
     with torch.device("meta"):
         expected = Discriminators().state_dict()
     for layout in (original_state(1, "meta"), multiplied_out(original_state(1, "meta"))):
@@ -177,8 +177,10 @@ class Hub(BaseHTTPRequestHandler):
 
 OUTSIDER = """
 import sys, torch
-from vaani_lib.discriminator_weights import load_discriminators
+from vaani_lib.discriminator_weights import in_our_names, load_discriminators
 from vaani_lib.gan import Discriminators
+from vaani_lib.run_setup import choose_settings
+from vaani_lib.training import train
 discriminators = Discriminators(16)
 for base in sys.argv[2:]:
     print(load_discriminators(discriminators, base))
@@ -210,3 +212,14 @@ def test_those_of_meta_s_voices_come_from_the_hub(tmp_path):
     # the second time the cache has it, and for a voice that it does not have a Hub out of reach is no end
     origin, again, unreachable, fresh, without = load("facebook/mms-tts-guj", "facebook/mms-tts-hin")
     assert again == "True" and "could not be had" in unreachable and "fresh ones" in fresh and without == "False"
+
+
+def test_a_new_run_takes_them_and_a_resumed_one_keeps_its_own(corpus, tmp_path):
+    base = compact_base(("asha", "dev"), seed=1)
+    save_voice(base.model, base.tokenizer, base.speakers, tmp_path / "voice")
+    torch.save({"model": original_state(4)}, tmp_path / "voice" / "D_100000.pth")
+    said, settings = [], {"device": "cpu", "batch_size": 4, "grad_accum": 1}
+    for steps in (1, 2):
+        train(choose_settings(str(tmp_path / "voice"), max_steps=steps, **settings), corpus, tmp_path / "runs", "a", say=said.append)
+    told = [sentence for sentence in said if "discriminators" in sentence]
+    assert len(told) == 1 and "D_100000.pth" in told[0], told
