@@ -24,7 +24,7 @@ from .config import read_json
 from .layouts import Corpus, Utterance, list_audio, locate, name_in, read_corpus
 from .tables import RowProblem
 from .prepared import FORMAT, PreparedSet, Row, ShardWriter, in_place_of, is_prepared, load_prepared
-from .text import normalise
+from .spelling import clean
 
 # %% ../nbs/lib/03_corpus.ipynb #875fc943
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _write(corpus: Corpus, rows: list[Utterance], folder: Path, settings: Settin
             failed.append((name, str(wav), utterance.row))
         else:
             shard, start = writer.add(wav)
-            text, split = normalise(utterance.text), utterance.split
+            text, split = clean(utterance.text), utterance.split
             index.append(Row(text, utterance.speaker, len(wav), shard, start, split, name, sha))
     writer.flush()
     content = [asdict(settings), [(row.split, row.speaker, row.text, row.file, row.sha) for row in index]]

@@ -16,7 +16,8 @@ from .audio import HOP_LENGTH, SAMPLE_RATE
 from .layouts import Utterance
 from .measures import Measures
 from .report import Issue, make_issue
-from .text import normalise, unknown_characters
+from .spelling import clean
+from .text import spoken, unread
 
 # %% ../nbs/lib/04_file_checks.ipynb #7e03fd2d
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def _listed(characters: dict[str, int]) -> str:
 # %% ../nbs/lib/04_file_checks.ipynb #56ec5cdd
 def _unknown(issue, text: str, tokenizer) -> Iterator[Issue]:
     "Characters the voice does not know; an error if it knows no letter of the text."
-    unknown = unknown_characters(text, tokenizer)
+    unknown = unread(text, tokenizer)
     known = [c for c in text if c not in unknown and unicodedata.category(c)[0] in "LMN"]
     if not known:
         yield issue("unknown-characters", "error", 1.0, f"the voice knows no letter of {text[:40]!r}")
@@ -115,7 +116,7 @@ def _unknown(issue, text: str, tokenizer) -> Iterator[Issue]:
 def text_issues(name: str, row: int, raw: str, tokenizer=None) -> Iterator[Issue]:
     "The faults of one text; what the voice knows is asked of `tokenizer` if there is one."
     issue = lambda code, severity, value, message: make_issue(code, severity, name, row, value, message)
-    text = normalise(raw)
+    text = clean(raw)
     if not text:
         yield issue("empty-text", "error", None, "has no text")
         return
@@ -137,14 +138,14 @@ def text_issues(name: str, row: int, raw: str, tokenizer=None) -> Iterator[Issue
 # %% ../nbs/lib/04_file_checks.ipynb #4b8e1fb0
 def letters(text: str) -> int:
     "How many letters and vowel signs `text` has; a nukta (7) and a virama (9) add no sound."
-    return sum(unicodedata.category(c)[0] in "LM" and unicodedata.combining(c) not in (7, 9) for c in normalise(text))
+    return sum(unicodedata.category(c)[0] in "LM" and unicodedata.combining(c) not in (7, 9) for c in clean(text))
 
 
 def alignment_issues(name: str, utterance: Utterance, m: Measures, limits: Limits, tokenizer=None) -> Iterator[Issue]:
     "An error if the text has more tokens than the recording has frames."
     seconds = min(m.seconds, m.speech + 0.2)  # what is left after trimming
     frames = int(seconds * limits.sample_rate / HOP_LENGTH)
-    text = normalise(utterance.text)
+    text = spoken(utterance.text, tokenizer)
     tokens = 2 * len(text) + 1
     spelled = not getattr(tokenizer, "phonemize", False) and not getattr(tokenizer, "is_uroman", False)
     if tokenizer is not None and (tokens > frames or not spelled):

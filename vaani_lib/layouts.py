@@ -16,7 +16,7 @@ from pathlib import Path
 
 # %% ../nbs/lib/02_layouts.ipynb #e6946aed
 from .tables import RowProblem, read_table
-from .text import normalise
+from .spelling import clean
 
 # %% ../nbs/lib/02_layouts.ipynb #a7bd6cdb
 _SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
@@ -97,7 +97,7 @@ class Corpus:
 # %% ../nbs/lib/02_layouts.ipynb #eb300f9f
 def split_by_text(utterances: list[Utterance], share: float = 0.1, seed: int = 0) -> list[Utterance]:
     "`utterances` with about `share` of each speaker's in split valid; equal texts stay together, and train keeps most."
-    texts = [normalise(u.text).casefold() for u in utterances]
+    texts = [clean(u.text).casefold() for u in utterances]
     place = {text: hashlib.sha256(f"{seed}:{text}".encode()).hexdigest() for text in texts}
     total = Counter(u.speaker for u in utterances)
     speakers_of, texts_of = defaultdict(Counter), defaultdict(set)
@@ -173,7 +173,7 @@ def _without_repeats(utterances: list[Utterance], tables: list[Path]) -> tuple[l
     for utterance, table in zip(utterances, tables, strict=True):
         earlier = first.setdefault(utterance.audio, utterance)
         if earlier is not utterance:
-            same = normalise(earlier.text) == normalise(utterance.text)
+            same = clean(earlier.text) == clean(utterance.text)
             text = "with the same text" if same else "with another text; the first one is used, so look which is right"
             problems.append(
                 RowProblem(
@@ -194,11 +194,11 @@ def read_corpus(data_dir, valid_share: float = 0.1, seed: int = 0) -> Corpus:
     audio, found, tables, problems, layouts = list_audio(root), [], [], [], {}
     for split, path in parts:
         table = read_table(path)
-        rows = [row for row in table.rows if normalise(row.text)]
+        rows = [row for row in table.rows if clean(row.text)]
         problems += [
             RowProblem("empty-text", path, row.row, row.name, "has only invisible characters as its text")
             for row in table.rows
-            if not normalise(row.text)
+            if not clean(row.text)
         ]
         found += [
             Utterance(locate(row.name, path.parent, root, audio), row.text, row.speaker, split, row.row) for row in rows

@@ -18,7 +18,7 @@ from .batches import Batch, Clip, epoch_batches, micro_batches
 from .config import TrainSettings
 from .corpus import PreparedSet, Row
 from .gan import Discriminators, discriminator_loss, feature_matching_loss, generator_loss
-from .text import normalise
+from .text import spoken
 from .vits import Totals, reconstruction_losses, training_pass
 
 # %% ../nbs/lib/07_recipes.ipynb #9cadb566
@@ -113,7 +113,7 @@ def make_clips(
     "The split's clips, their rows, and a sentence for each row that cannot be aligned: no text left, or more tokens than frames."
     clips, rows, left_out = [], [], []
     for row in prepared.rows(split):
-        ids, frames = tokenizer(normalise(row.text)).input_ids, row.length // HOP_LENGTH
+        ids, frames = tokenizer(spoken(row.text, tokenizer)).input_ids, row.length // HOP_LENGTH
         if len(ids) < 3:
             left_out.append(f"{row.text!r}: this voice knows none of its characters")
         elif len(ids) > frames:

@@ -20,7 +20,7 @@ from .file_checks import ENDINGS, Limits, letters
 from .layouts import Utterance
 from .measures import Measures, same_recording
 from .report import Issue, make_issue
-from .text import normalise
+from .spelling import clean
 
 # %% ../nbs/lib/05_set_checks.ipynb #3917f62e
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Recording:
     @property
     def text(self) -> str:
         "What is compared: the normalised text without case and punctuation."
-        letters_only = (c for c in normalise(self.utterance.text).casefold() if c not in ENDINGS and c != ",")
+        letters_only = (c for c in clean(self.utterance.text).casefold() if c not in ENDINGS and c != ",")
         return " ".join("".join(letters_only).split())
 
     @property
@@ -146,10 +146,10 @@ def repeat_issues(recordings: list[Recording], copies: list[tuple[Recording, Rec
 
 def ending_issues(recordings: list[Recording]) -> Iterator[Issue]:
     "end-punctuation where a text ends without, though most others have it."
-    bare = [r for r in recordings if normalise(r.utterance.text)[-1:] not in ENDINGS]
+    bare = [r for r in recordings if clean(r.utterance.text)[-1:] not in ENDINGS]
     if len(bare) < 0.5 * len(recordings):
         for r in bare:
-            yield r.issue("end-punctuation", "note", None, f"ends in {normalise(r.utterance.text)[-12:]!r}")
+            yield r.issue("end-punctuation", "note", None, f"ends in {clean(r.utterance.text)[-12:]!r}")
 
 # %% ../nbs/lib/05_set_checks.ipynb #e333f1f1
 _GUJARATI_CORE = "અઆઇઈઉએઓકખગઘચછજઝટઠડઢણતથદધનપફબભમયરલવશષસહળ" + "ાિીુૂેો્ં"
@@ -158,7 +158,7 @@ _LATIN_CORE = "abcdefghijklmnoprstuvwy"
 
 def coverage_issues(recordings: list[Recording]) -> Iterator[Issue]:
     "coverage where the language's common letters are rare in the texts to train on."
-    text = "".join(normalise(r.utterance.text) for r in recordings if r.utterance.split == "train").casefold()
+    text = "".join(clean(r.utterance.text) for r in recordings if r.utterance.split == "train").casefold()
     scripts = Counter(unicodedata.name(c, "?").split()[0] for c in text if c.isalpha())
     core = {"GUJARATI": _GUJARATI_CORE, "LATIN": _LATIN_CORE}.get(max(scripts, key=scripts.get, default=""), "")
     counts = Counter(text)

@@ -16,7 +16,7 @@ import torch
 from transformers import VitsModel, VitsTokenizer
 
 from .base import load_voice
-from .text import normalise, unknown_characters
+from .text import spoken, unread
 
 # %% ../nbs/lib/07_voice.ipynb #0ccb6089
 class UnreadCharacters(UserWarning):
@@ -54,7 +54,7 @@ class Voice:
 
     def unread(self, text: str) -> dict[str, int]:
         "The characters of `text` that this voice leaves out, and how often."
-        return unknown_characters(normalise(text), self.tokenizer)
+        return unread(text, self.tokenizer)
 
     def say(
         self,
@@ -68,7 +68,7 @@ class Voice:
         "Float32 samples (T,) in -1..1 and their rate in Hz. Warns with UnreadCharacters; ValueError if nothing can be read."
         if unread := self.unread(text):
             warnings.warn(unread_sentence(unread), UnreadCharacters, stacklevel=2)
-        inputs = self.tokenizer(normalise(text), return_tensors="pt").to(self.model.device)
+        inputs = self.tokenizer(spoken(text, self.tokenizer), return_tensors="pt").to(self.model.device)
         if inputs.input_ids.shape[1] < 3:
             raise ValueError(f"There is nothing in {text!r} that this voice can read.")
         settings = {
