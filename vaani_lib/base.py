@@ -18,12 +18,12 @@ from tempfile import TemporaryDirectory
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch.nn.utils.parametrize import is_parametrized
 from transformers import VitsConfig, VitsModel, VitsTokenizer
 from transformers.utils import logging
 
 from .config import read_json
+from .state import save_tensors
 from .text import COMPACT_CHARACTERS
 from .vits import compact_config, initialise
 
@@ -90,7 +90,7 @@ def write_voice(weights: dict[str, torch.Tensor], base: Base, folder: Path) -> N
 
     Makes no model and draws no random numbers, so that it may run beside training."""
     save_description(base, folder)
-    save_file(weights, Path(folder) / "model.safetensors", metadata={"format": "pt"})
+    save_tensors(weights, Path(folder) / "model.safetensors", {"format": "pt"})
 
 # %% ../nbs/lib/06_base.ipynb #3f59521b
 def check_architecture(folder: Path) -> None:

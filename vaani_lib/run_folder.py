@@ -210,6 +210,7 @@ class RunFolder:
         self._writer.shutdown()
         if self.publisher:
             self.publisher.close()
+        if self.lease:
             with suppress(OSError):  # a Drive that is dead, or hangs
                 within(SIGN_OFF_SECONDS, self.lease.release)
         self._lock.release()
