@@ -445,7 +445,7 @@ def test_say_refuses(vaani, run, tmp_path):
     out.write_bytes(b"before")
     say = lambda text, *more, to=out: vaani.refuses("say", text, "--model", run, "--out", to, *more)
     assert "'nobody'" in (said := say("કેમ છો?", "--speaker", "nobody")) and "asha" in said and "dev" in said
-    for text in ("", "   ", "12345 ☕", "漢字"):
+    for text in ("", "   ", "☕ ☕", "漢字"):
         assert f"nothing in {text!r}" in say(text)
     for option, value in (("--speaking-rate", 0), ("--speaking-rate", "nan"), ("--noise-scale", -1)):
         assert option[2:].replace("-", "_") in say("કેમ છો?", option, value)
@@ -478,7 +478,7 @@ def test_child_without_the_hub(tmp_path, corpus):
 
 
 def test_child_says_what_it_does_not_read(tmp_path, run):
-    done = child("say", "કેમ છો 12?", "--model", run, "--out", tmp_path / "x.wav")
+    done = child("say", "કેમ છો ☕?", "--model", run, "--out", tmp_path / "x.wav")
     said = one_sentence(done.stderr)
-    assert done.returncode == 0 and "'1', '2'" in said and "Write numbers as words" in said
+    assert done.returncode == 0 and "'☕'" in said and "does not know" in said
     assert soundfile.info(tmp_path / "x.wav").frames > 1000 and "x.wav" in done.stdout

@@ -58,7 +58,7 @@ _MARKUP = re.compile(r"</?[A-Za-z][^<>]{0,60}>")
 
 
 def tags(text: str, lang: Language) -> str:
-    "Tags of a corpus and markup go: એન_letter-gu is એન."
+    "Tags of a corpus and markup go: બી_letter-gu is બી."
     return _MARKUP.sub(" ", _TAGS.sub("", text))
 
 # %% ../nbs/lib/00d_marks.ipynb #44ce98d5
