@@ -13,7 +13,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from drive_sync import Lease, LeaseHeld, Publisher, Snapshot, SnapshotBroken, SpoolInUse, Store, check_space, finish
+from drive_sync import (
+    DriveUnavailable,
+    Lease,
+    LeaseHeld,
+    Publisher,
+    Snapshot,
+    SnapshotBroken,
+    SpoolInUse,
+    Store,
+    check_space,
+    finish,
+)
 from drive_sync.lock import FolderLock
 from drive_sync.reach import within
 from .checkpoints import FROZEN, Moment, label, step_label
@@ -25,9 +36,8 @@ from .trainer import Progress
 
 # %% ../nbs/lib/09_run_folder.ipynb #096d6815
 BEST = "best"
-DRAIN_SECONDS = (
-    600.0  # longer than this an unreachable Drive is not waited for; what is left goes with the next session
-)
+# longer than this an unreachable Drive is not waited for; what is left goes with the next session
+DRAIN_SECONDS = 600.0
 SIGN_OFF_SECONDS = 10.0
 
 
@@ -53,7 +63,7 @@ class RunFolder:
         self.local = Store(self.path / "checkpoints")
         self.drive = None if drive is None else Store(drive)
         if drive is not None:
-            check_writable(drive, "--drive-dir")
+            check_writable(drive, "--drive-dir", self.drive.reach.again)
         self._lock = lock(self.path)
         self.history = History(self.path, self.drive, say)
         self.lease = self.publisher = None  # until `claim`
@@ -61,6 +71,7 @@ class RunFolder:
         self._writer = ThreadPoolExecutor(1, "checkpoint writer")
         self._writing: Future | None = None
         self._unsent: list[Path] = []  # history that no piece holds yet
+        self._resumed_from: str | None = None  # the checkpoint's name: it certainly was on Drive
 
     def find(self) -> Found | None:
         "The newest checkpoint that verifies, here or, if newer, on Drive; None for a run without one."
@@ -93,11 +104,7 @@ class RunFolder:
         best = found.record["best"]
         if self.drive is not None and best:
             self._bring_best([s for s in self.drive.snapshots(BEST) if s.step == best["step"]])
-        if best and not (self.path / "best" / "model.safetensors").is_file():
-            self.say(
-                f"The best voice so far, that of epoch {best['epoch']}, is neither here nor on Drive: there is no best/ "
-                "until an epoch is better."
-            )
+        self._resumed_from = found.folder.name
 
     def _bring_best(self, candidates: list[Snapshot]) -> None:
         "Puts the last good one in the place of best/, which may be broken or, if the run went on elsewhere, older."
@@ -223,7 +230,9 @@ class RunFolder:
         if arrived.kind == CHAPTER:
             self.history.tidy(arrived)
         if arrived.kind == CHECKPOINT:
-            self.drive.retain(CHECKPOINT, KEEP_LAST)
+            # where the mount does not tell whether newer ones were uploaded, what this session began with stays
+            sure = [self._resumed_from] if self._resumed_from and self.publisher.status().unverified else []
+            self.drive.retain(CHECKPOINT, KEEP_LAST, keep=sure)
             named = [read_json(s.path / "run.json")["best"] for s in self.drive.snapshots(CHECKPOINT)]
             kept = [label(BEST, Progress(best["epoch"], best["step"])) for best in named if best]
             self.drive.retain(BEST, 1, keep=kept)
@@ -240,12 +249,18 @@ def lock(path: Path) -> FolderLock:
         ) from e
 
 
-def check_writable(folder: Path, option: str = "--output-dir") -> None:
-    "Makes the folder; raises an OSError that says why it cannot be written."
-    try:
+def check_writable(folder: Path, option: str = "--output-dir", again: Callable = lambda call: call()) -> None:
+    "Makes the folder; raises an OSError that says why it cannot be written. `again` calls once more what stumbles."
+    probe = Path(folder) / ".probe"
+
+    def write() -> None:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        probe = Path(folder) / ".probe"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)
+
+    try:
+        again(write)
+    except DriveUnavailable:
+        raise  # says more
     except OSError as e:
         raise type(e)(e.errno, f"The folder {folder} cannot be written ({e.strerror}). Choose another {option}.") from e

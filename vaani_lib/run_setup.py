@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from .base import Base, compact_base, with_speakers
-from .checkpoints import capture, changes, check_same_run, make_record, package_versions
+from .checkpoints import Moment, capture, changes, check_same_run, make_record, package_versions
 from .config import PROFILES, TrainSettings, check_choice, detect_runtime, read_json
 from .corpus import PreparedSet
 from .discriminator_weights import load_discriminators
@@ -125,7 +125,20 @@ def load_weights(folder: RunFolder, found: Found | None, trainer: Trainer, base:
     "Makes the trainer what it was at the checkpoint; for a new run looks for the base's discriminators. Writes run.json."
     if found:
         trainer.load_state_dict(found.state())
-        folder.place_voice("last", capture(trainer, base, record))
+        moment, best = capture(trainer, base, record), record["best"]
+        folder.place_voice("last", moment)
+        if best and not (folder.path / "best" / "model.safetensors").is_file():
+            _make_up_for_best(folder, moment, best)
     elif trainer.settings.base != "compact":
         load_discriminators(trainer.task.modules["discriminator"], trainer.settings.base, folder.say)
     folder.write_record(record)
+
+
+def _make_up_for_best(folder: RunFolder, moment: Moment, best: dict) -> None:
+    "A checkpoint can reach Drive before the best voice that was handed over ahead of it."
+    if best["step"] == moment.progress.step:
+        return folder.place_voice("best", moment)
+    folder.say(
+        f"The best voice so far, that of epoch {best['epoch']}, is neither here nor on Drive: there is no best/ until an "
+        "epoch is better."
+    )
