@@ -101,21 +101,41 @@ def test_weights_that_do_not_move_are_named_however_long_they_stand_still():
     [
         (losses_of(slowly), 0.06),
         (losses_of(slowly), 0.3),  # clips one at a time
+        (changed(lambda t: 3 * np.exp(-20 * t) + slowly(t)), 0.02),  # from scratch: a great fall first
+        (changed(lambda t: 0.13 * slowly(t)), 0.002),  # little by little
         (changed(reconstruction=both(lambda t: 0.45 - 0.004 * t)), 0.06),  # good from the start
+        (changed(lambda t: 0.015 * np.exp(-20 * t)), 0.01),  # good from the start, and a little better at once
+        (changed(discriminator=both(lambda t: 2.5 + 0.03 * t), generator=both(lambda t: 2.4 + 0.03 * t),
+                 feature_matching=both(lambda t: 3 + 0.04 * t)), 0.02),
+        (changed(discriminator=both(lambda t: 1.3 + 0.3 * np.sin(60 * t)), generator=both(lambda t: 4.4 + 0.5 * t)), 0.06),
         (changed(discriminator=both(lambda t: 2.5 + 1.8 * np.sin(40 * t)),
                  generator=both(lambda t: 3 - 1.8 * np.sin(40 * t))), 0.06),
     ],
-    ids=["falling", "noisy", "good start", "swinging"],
+    ids=["falling", "noisy", "from scratch", "little by little", "good start", "soon better", "quiet", "strong judges", "swinging"],
 )  # fmt: skip
 def test_of_a_healthy_run_nothing_is_said(losses, noise, seed, epochs, steps):
     assert diagnose(curves_of(losses, epochs, steps, noise, seed)) == []
 
 
 @pytest.mark.parametrize("epochs, steps", LENGTHS)
-@pytest.mark.parametrize("seed", range(3))
-def test_validation_that_stands_while_training_falls_is_no_overfitting(seed, epochs, steps):
-    gap = changed(reconstruction=(lambda t: 0.35 + slowly(t), lambda t: 0.5 + soon(t)))
-    assert {finding.kind for finding in diagnose(curves_of(gap, epochs, steps, seed=seed))} <= {"plateau"}
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("noise", [0.01, 0.06, 0.3])
+@pytest.mark.parametrize(
+    "train, valid",
+    [
+        (lambda t: 0.35 + slowly(t), lambda t: 0.5 + soon(t)),
+        (lambda t: 0.35 + slowly(t), lambda t: 0.5 + soon(t) + 0.01 * t),
+        (lambda t: 0.4 + soon(t) + 0.1 * t, lambda t: 0.5 + soon(t) + 0.1 * t),
+    ],
+    ids=["stands", "rises by a hair", "rises as training does"],
+)
+def test_validation_above_training_alone_is_no_overfitting(train, valid, noise, seed, epochs, steps):
+    losses = changed(reconstruction=(train, valid))
+    for part in (1, 0.8, 0.6):  # as it was when less had been trained
+        curves = curves_of(losses, epochs, steps, noise, seed)
+        last = int(part * epochs) * steps
+        begun = {tag: (when[when <= last], values[when <= last]) for tag, (when, values) in curves.items()}
+        assert {finding.kind for finding in diagnose(begun)} <= {"plateau"}
 
 
 @pytest.mark.parametrize("losses", [*FAULTS.values(), losses_of(slowly)])
@@ -138,8 +158,12 @@ def test_half_precision_may_skip_its_first_steps_and_one_now_and_then():
     curves = curves_of(losses_of(slowly), 30, 20)
     when = curves["Training/skipped"][0]
     assert diagnose(curves | {"Training/skipped": (when, np.minimum(when, 12) + when // 200)}) == []
-    early = {tag: (at[at <= 40], values[at <= 40]) for tag, (at, values) in curves.items()}
-    assert diagnose(early | {"Training/skipped": (when[:40], np.minimum(when[:40], 12))}) == []
+    early = {tag: (at[at <= 20], values[at <= 20]) for tag, (at, values) in curves.items()}
+    assert diagnose(early | {"Training/skipped": (when[:20], np.minimum(when[:20], 12))}) == []
+    once = np.where(when == 590, np.nan, curves["Loss/total"][1])
+    assert diagnose(curves | {"Loss/total": (when, once)}) == []
+    half = when // 2 * (when > 580)
+    assert [finding.kind for finding in diagnose(curves | {"Training/skipped": (when, half)})] == ["explosion"]
 
 
 def test_while_a_run_trains_a_fault_is_said_once_and_a_healthy_run_is_left_in_peace():

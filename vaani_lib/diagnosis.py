@@ -154,7 +154,7 @@ def _parted(valid: np.ndarray, train: np.ndarray) -> int | None:
     if (n := len(valid)) < 5:
         return None
     up = trend(valid, noise)
-    rises = up.change > (5 + 20 / n) * up.error and up.change > max(0.04, 0.4 / n) * up.level
+    rises = up.change > (5 + 20 / n) * up.error
     return best if rises and trend(train).falls and np.median(valid[-3:]) > np.median(train[-3:]) else None
 
 
