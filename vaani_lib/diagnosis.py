@@ -42,7 +42,7 @@ def _not_finite(history: LossHistory) -> str:
         return f"{skipped:.0f} of the last {len(lost)} steps were skipped, because their gradients were not finite."
     return ""
 
-
+# %% ../nbs/lib/08_diagnosis.ipynb #e1e38cf9
 def _grown(history: LossHistory) -> str:
     "Which loss has grown by a multiple of its lowest level, in words; empty if none has."
     # the total of a fine-tune may double while fresh discriminators learn; the mel loss never does
@@ -55,7 +55,7 @@ def _grown(history: LossHistory) -> str:
                 return f"The {name} loss has risen from {level.min():.3g} to {level[-1]:.3g}."
     return ""
 
-# %% ../nbs/lib/08_diagnosis.ipynb #3eab6ca7
+# %% ../nbs/lib/08_diagnosis.ipynb #8cfb51aa
 def _explosion(history: LossHistory, settings: Mapping) -> Finding | None:
     if not (seen := _not_finite(history) or _grown(history)):
         return None
@@ -76,7 +76,7 @@ def _lower_rate(settings: Mapping, divisor: int) -> str:
     rate = settings.get("learning_rate")
     return f"--lr {rate / divisor:.1g} (it was {rate:.2g})" if rate else f"an --lr {divisor} times lower"
 
-# %% ../nbs/lib/08_diagnosis.ipynb #01c6f317
+# %% ../nbs/lib/08_diagnosis.ipynb #6f7d4d7a
 JUDGES = 1 + len(PERIODS)  # one scale discriminator, and one for each period
 
 
@@ -98,7 +98,7 @@ def _won(history: LossHistory, settings: Mapping) -> Finding | None:
         f"again, use {_lower_rate(settings, 2)}, or more recordings.",
     )
 
-# %% ../nbs/lib/08_diagnosis.ipynb #af52da2c
+# %% ../nbs/lib/08_diagnosis.ipynb #f5d82a45
 def _durations(history: LossHistory, settings: Mapping) -> Finding | None:
     valid, train = history.valid("duration"), history.train("duration")
     if len(valid) >= 3 and (valid[-3:] < 0.05).all():
@@ -121,11 +121,11 @@ def _durations(history: LossHistory, settings: Mapping) -> Finding | None:
         "which keeps the rhythm that it has.",
     )
 
-
+# %% ../nbs/lib/08_diagnosis.ipynb #5f323d51
 def _also_frozen(settings: Mapping, parts: list[str]) -> str:
     return ",".join(dict.fromkeys([*settings.get("freeze", ()), *parts]))
 
-# %% ../nbs/lib/08_diagnosis.ipynb #77270538
+# %% ../nbs/lib/08_diagnosis.ipynb #5ae63a75
 def _standstill(history: LossHistory, settings: Mapping) -> Finding | None:
     losses = ("reconstruction", "discriminator", "generator", "feature_matching")
     valid = np.array([history.valid(loss) for loss in losses])
@@ -142,7 +142,7 @@ def _standstill(history: LossHistory, settings: Mapping) -> Finding | None:
         "Start a new run (another --run name) without --lr: the default fits the base.",
     )
 
-# %% ../nbs/lib/08_diagnosis.ipynb #5135d464
+# %% ../nbs/lib/08_diagnosis.ipynb #17852917
 _HEARD = {"reconstruction": "sound", "kl_divergence": "pronunciation", "duration": "rhythm"}
 
 
@@ -157,7 +157,7 @@ def _parted(valid: np.ndarray, train: np.ndarray) -> int | None:
     rises = up.change > (5 + 20 / n) * up.error
     return best if rises and trend(train).falls and np.median(valid[-3:]) > np.median(train[-3:]) else None
 
-
+# %% ../nbs/lib/08_diagnosis.ipynb #7c069195
 def _best_epoch(history: LossHistory, loss: str) -> int | None:
     "The index of the epoch after which `loss` was learned by heart, or None."
     valid, train = history.valid(loss), history.train(loss)
@@ -169,7 +169,7 @@ def _best_epoch(history: LossHistory, loss: str) -> int | None:
         end = int(0.8 * end)
     return None
 
-# %% ../nbs/lib/08_diagnosis.ipynb #b96d011a
+# %% ../nbs/lib/08_diagnosis.ipynb #7d528644
 def _overfitting(history: LossHistory, settings: Mapping) -> Finding | None:
     found = {loss: best for loss in _HEARD if (best := _best_epoch(history, loss)) is not None}
     if not found:
@@ -190,7 +190,7 @@ def _overfitting(history: LossHistory, settings: Mapping) -> Finding | None:
         f"start a new run (another --run name) with {_lower_rate(settings, 2)}{freeze}.",
     )
 
-# %% ../nbs/lib/08_diagnosis.ipynb #8b03c6ec
+# %% ../nbs/lib/08_diagnosis.ipynb #a95de2d7
 def _plateau(history: LossHistory, settings: Mapping) -> Finding | None:
     valid = history.valid("reconstruction")
     late = max(8, len(valid) // 3)
@@ -210,7 +210,7 @@ def _plateau(history: LossHistory, settings: Mapping) -> Finding | None:
         "If the voice is not good enough yet, more recordings help more than more epochs.",
     )
 
-# %% ../nbs/lib/08_diagnosis.ipynb #91fd647a
+# %% ../nbs/lib/08_diagnosis.ipynb #4dc3e8d6
 def diagnose(curves: Mapping[str, tuple], settings: Mapping | None = None) -> list[Finding]:
     """What is wrong with a run, most urgent first; nothing where nothing is certain.
 
@@ -223,7 +223,7 @@ def diagnose(curves: Mapping[str, tuple], settings: Mapping | None = None) -> li
         found for found in [_overfitting(history, settings) or _plateau(history, settings)] if found
     ]
 
-# %% ../nbs/lib/08_diagnosis.ipynb #3d8b7545
+# %% ../nbs/lib/08_diagnosis.ipynb #1bd1363f
 class Watch:
     "Collects what a run logs and tells what has newly gone wrong. `curves`: of its sessions before, if it had any."
 

@@ -104,17 +104,16 @@ class Session(Callback):
         means, seconds = {k: v / self.sums["steps"] for k, v in self.sums.items()}, self.epoch_timer.passed()
         self.sums, self.epoch_timer.since = {}, self.epoch_timer.clock()
         self._log({f"Valid/{k}": v for k, v in valid.items()}, done.step)
+        findings = tuple(map(str, self.diagnosis.news()))
         if not math.isfinite(valid["total"]):
-            return self.folder.say(
-                f"epoch {done.epoch}: the validation loss is not finite, so nothing of this epoch was kept."
-            )
+            lost = f"epoch {done.epoch}: the validation loss is not finite, so nothing of this epoch was kept."
+            return self.folder.say(" ".join([lost, *findings]))
         spoken = self._speak(f"validation_e{done.epoch:04d}", done.step)
         self.best = self.folder.settle()["best"]  # one that a full disk did not take is none
         better = self.best is None or valid["reconstruction"] < self.best["metric"]
         if better:
             self.best = {"metric": valid["reconstruction"], "epoch": done.epoch, "step": done.step}
         self._checkpoint(trainer, better)
-        findings = tuple(map(str, self.diagnosis.news()))
         self.watcher.on_epoch(Epoch(done.epoch, done.step, means, valid, better, seconds, spoken, findings))
         if trouble := self.folder.drive_trouble():
             self.folder.say(trouble)
