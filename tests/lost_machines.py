@@ -191,8 +191,14 @@ class Sweep:
         self._hurry()
         Killer(self.machine, life.point, tell).watch()
         self._count_steps(life, tell)
+        where = self.machine / "runs", self.drive.point / "MyDrive" / "vaani"
         try:
-            self.whole.train(self.machine / "runs", self.drive.point / "MyDrive" / "vaani", life.machine != "same")
+            try:
+                self.whole.train(*where, life.machine != "same")
+            except ValueError as held:  # half a sign of life does not say that its process is dead: a person takes it over
+                if "works on this run" not in str(held):
+                    raise
+                self.whole.train(*where, True)
         except OSError as error:  # what Drive may do to a start: a sentence, and nothing is touched
             tell(f"refused: {error}")
             return 2
@@ -358,7 +364,7 @@ def named_lives() -> list[Life]:
     ]
     lives += [
         at("half of the lease's sign", "write_half", drive + r"lease/.*taken"),
-        at("lease taken, nothing read", "names", here + r"checkpoints$", machine="new"),
+        at("checkpoints looked for, lease not taken", "names", here + r"checkpoints$", machine="new"),
         at("lease kept", "write", drive + r"lease/.*kept", steps=4),
     ]
     return lives

@@ -163,7 +163,7 @@ def open_notebook(lab, browser, tmp_path_factory):
     lab.end_kernels()
 
 
-def run_all(page, seconds: float = 100) -> None:
+def run_all(page, seconds: float = 240) -> None:
     """Run → Run All Cells, once the kernel stands, and waits for the last cell."""
     page.wait_for_function(IDLE, polling=100)
     page.get_by_role("menuitem", name="Run", exact=True).click()

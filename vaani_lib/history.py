@@ -91,8 +91,8 @@ def restore_history(history: History, events: Collection[str]) -> None:
     lost = [name for name in events if not (history.path / FOLDERS["tensorboard"] / name).is_file()]
     if lost:
         history.say(
-            f"The curves have a gap: {len(lost)} of their {len(events)} event files are neither here nor on Drive. "
-            "Training goes on all the same."
+            f"The curves have a gap: {len(lost)} of their {len(events)} event files are neither here nor on Drive "
+            f"({min(lost)}{' and others' if len(lost) > 1 else ''}). Training goes on all the same."
         )
 
 
