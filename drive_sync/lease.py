@@ -135,8 +135,7 @@ class Lease:
         if process != Process.this():
             return process.is_over()
         with _claims_lock:
-            return process.is_here() and not any(
-                lease._store.session == session and lease._folder == self._folder for lease in _claims)
+            return process.is_here() and all(lease._store.session != session for lease in _claims)
 
     def _process(self, sign: Sign) -> Process | None:
         """Who wrote a sign, None where its content does not tell (yet)."""
