@@ -109,7 +109,11 @@ class Sweep:
         and on a machine that begins after that, with nothing but what Drive was said to have confirmed."""
         try:
             for life in chain(lives, [Life(machine="new", steps=10**6)]):
-                if self.live(life) == "ended":
+                ending = self.live(life)
+                if ending == "never came there":  # a writer's thread has its own pace: a moment may be missed once
+                    self.count.never_hit.remove(life.name)
+                    ending = self.live(life)
+                if ending == "ended":
                     break
             ended_on = self.machine
             self.live(Life(machine="new", steps=0, mood="calm"))
