@@ -21,10 +21,13 @@ from drive_sync.waiting import Item, Waiting
 
 # Seconds between looks at whether Drive has what it was handed: the first, and the longest after doubling.
 LOOK_FIRST, LOOK_LONGEST = 2.0, 60.0
+# Drive uploads in any order, and what comes later may lean on what came before. So nothing is handed over before Drive
+# has confirmed the rest, unless it does not do so for this many seconds: then late is better than never.
+IN_ORDER = 900.0
 
 
 class Publisher:
-    """Publishes to `store` in the order of submission; `spool` is a local folder for what waits (see Spool).
+    """Publishes to `store` in the order of submission, each item once Drive has those before it; `spool` is a local folder for what waits (see Spool).
 
     One publisher at a time has a spool: SpoolInUse, until the other one is closed or its process is gone.
     At most `most_waiting` items of a kind in `newest_only` wait; when Drive is away for long, older ones are left out.
@@ -174,14 +177,19 @@ class Publisher:
         return self._seconds_to_next()
 
     def _work(self) -> None:
-        """Hands over the oldest item that waits, then looks at what was handed over before."""
-        item = self._items.first()
+        """Hands over the next item, then looks at what was handed over before."""
+        item = self._next()
         due = [item for item in self._items.handed() if item.look_at <= self._clock()]
         if item is not None and self._hand_over(item):
             due.append(item)
         for item in due:
             if not self._closing.is_set():
                 self._look(item)
+
+    def _next(self) -> Item | None:
+        """The oldest item that waits, once nothing before it is on its way."""
+        on_the_way = [item for item in self._items.handed() if self._clock() - item.handed_at < IN_ORDER]
+        return None if on_the_way else self._items.first()
 
     def _keep_lease(self, patient: bool) -> None:
         """A sign of life where one is due, also while a full Drive takes nothing else; LeaseLost."""
@@ -241,7 +249,7 @@ class Publisher:
         renewal = self._lease.seconds_to_renewal() if self._lease is not None else None
         if left := self._backoff.seconds_left():
             return left if renewal is None else min(left, max(renewal, LOOK_LONGEST))
-        if self._items.first():
+        if self._next():
             return 0.0
         times = [max(item.look_at - self._clock(), 0.0) for item in self._items.handed()]
         if renewal is not None:  # a session with nothing to publish is alive all the same

@@ -38,9 +38,13 @@ class Retention:
     def clear_litter(self) -> None:
         """Folders that were never finished and shared files that no manifest names."""
         store = self._store
-        for name in store.all_names():
-            snapshot = Snapshot(name, store.reach)
-            if not snapshot.is_finished() and store.may_remove(*_owner(snapshot)) and self._is_litter(snapshot):
+        found = [Snapshot(name, store.reach) for name in store.all_names()]
+        finished = {snapshot.kind for snapshot in found if snapshot.is_finished()}
+        for snapshot in found:
+            # One with a manifest may have lost no more than its marker, and be all that is left of a run.
+            needed = snapshot.kind not in finished and store.reach.size(snapshot.path / MANIFEST) is not None
+            if not (needed or snapshot.is_finished()) and store.may_remove(*_owner(snapshot)) and self._is_litter(
+                    snapshot):
                 store.remove(snapshot)
         in_use, unclear = self._in_use()
         store.shared.clear(in_use, lambda *owner: owner not in unclear and store.may_remove(*owner))

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from drive_sync.disk import Disk
@@ -115,6 +116,19 @@ class Store:
                     return snapshot, self.fetch(snapshot, into)
             except SnapshotBroken as broken:
                 report(f"{snapshot.name} was skipped: {broken}.")
+        return None
+
+    def fetch_unsealed(self, kind: str, into: str | Path, report: Callable[[str], object] = print) -> tuple[
+            Snapshot, Path] | None:
+        """The newest that has lost nothing but its marker, as a local copy that has one again.
+
+        For where nothing is finished: one that is being removed looks the same.
+        """
+        for snapshot in reversed(self._snapshots(kind)):
+            with suppress(SnapshotBroken):
+                folder = self.fetch(replace(snapshot, unsealed=True), into)
+                report(f"{snapshot.name} has lost its marker, but every byte of it is as it was published: it is used.")
+                return snapshot, folder
         return None
 
     def remove(self, snapshot: Snapshot) -> None:

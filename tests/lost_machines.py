@@ -34,7 +34,7 @@ from moments import Killer, Point  # noqa: E402
 from tiny_voice import STEPS  # noqa: E402
 from whole_run import Whole  # noqa: E402
 
-from drive_sync import Store  # noqa: E402
+from drive_sync import Snapshot, Store  # noqa: E402
 
 LONGEST = 60.0  # seconds a life may take to come to its moment
 EPOCHS = 10
@@ -161,8 +161,12 @@ class Sweep:
 
     def _newest(self) -> int:
         """The step of the newest checkpoint that a life would find whole."""
-        found = [Store(folder).latest("ckpt", lambda words: None)
-                 for folder in (self.machine / "runs" / "run" / "checkpoints", self.cloud / "MyDrive" / "vaani" / "run")]
+        stores = [Store(folder) for folder in (self.machine / "runs" / "run" / "checkpoints",
+                                               self.cloud / "MyDrive" / "vaani" / "run")]
+        found = [store.latest("ckpt", lambda words: None) for store in stores]
+        if not any(found):  # killed before the very first marker: the rest may be whole
+            found = [snapshot for store in stores for name in store.all_names() if name.kind == "ckpt"
+                     if not (snapshot := Snapshot(name, store.reach, unsealed=True)).verify()]
         return max((snapshot.step for snapshot in found if snapshot), default=0)
 
     def _look_at_the_cloud(self, life: Life) -> None:

@@ -42,11 +42,11 @@ def describe_data(prepared: PreparedSet) -> dict:
 
 
 def make_record(
-    name: str, settings: TrainSettings, data: dict, progress: Progress, best: dict | None, events: list[str] = ()
+    name: str, settings: TrainSettings, data: dict, progress: Progress, best: dict | None, history: list[str] = ()
 ) -> dict:
     """What run.json holds. `best`: {metric, epoch, step}, the metric being the validation mel L1.
 
-    `events`: the event files that are this run's history; a session that was killed leaves others."""
+    `history`: names of the run's event files and samples; a session that was killed leaves others."""
     return {
         "format": 1,
         "run": name,
@@ -54,7 +54,7 @@ def make_record(
         "data": data,
         "progress": progress.state_dict(),
         "best": best,
-        "events": list(events),
+        "history": list(history),
         "versions": package_versions(),
     }
 

@@ -54,9 +54,21 @@ class Finder:
         there = self._newer_on_drive(here.step if here else -1)
         if there is None and here is None:
             self._refuse_broken()
-            return None
-        folder = there[1] if there else here.path
-        return Found(folder, read_json(folder / "run.json"), there is not None)
+            return self._find_unsealed()
+        return self._found(there[1] if there else here.path, there is not None)
+
+    @staticmethod
+    def _found(folder: Path, on_drive: bool) -> Found:
+        return Found(folder, read_json(folder / "run.json"), on_drive)
+
+    def _find_unsealed(self) -> Found | None:
+        "Where nothing is finished: a checkpoint that has lost no more than its marker, and gets one again here."
+        newest = None
+        for store in filter(None, (self.local, self.drive)):
+            found = store.fetch_unsealed(CHECKPOINT, self.path / "checkpoints", self.say)
+            if found and (newest is None or found[0].step > newest[0].step):
+                newest = *found, store is self.drive
+        return newest and self._found(*newest[1:])
 
     def _mend(self) -> None:
         "Finishes what a session that was killed had begun."

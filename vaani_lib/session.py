@@ -18,6 +18,7 @@ from pathlib import Path
 from .base import Base
 from .checkpoints import Moment, capture, make_record
 from .diagnosis import Watch
+from .history import name_of
 from .recipes import VitsData
 from .reporting import EventLog, choose_sentences, speak_samples
 from .run_folder import RunFolder
@@ -70,7 +71,7 @@ class Session(Callback):
             Timer(0),
         )
         self.history: list[Path] = []  # files made since the last checkpoint
-        self.logged: list[str] = list(record["events"])  # event files from the run's beginning
+        self.made: list[str] = list(record["history"])  # files from the run's beginning to its last checkpoint
         self.sums: dict[str, float] = {}
         self.moment: Moment | None = None
         self.steps: int | None = None  # of the epoch at hand
@@ -131,10 +132,9 @@ class Session(Callback):
             return
         done = trainer.progress
         self.folder.settle()
-        closed = self.events.cut(done.step)
-        self.history += closed
-        self.logged += [file.name for file in closed]
-        record = make_record(self.record["run"], trainer.settings, self.record["data"], done, self.best, self.logged)
+        self.history += self.events.cut(done.step)
+        self.made += map(name_of, self.history)
+        record = make_record(self.record["run"], trainer.settings, self.record["data"], done, self.best, self.made)
         self.moment = capture(trainer, self.base, record, self.moment)
         self.folder.save(self.moment, self.history, best)
         self.history, self.checkpoint_step = [], done.step

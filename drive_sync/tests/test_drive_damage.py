@@ -9,6 +9,7 @@ import pytest
 from hostile_disk import contents
 
 from drive_sync import SnapshotBroken, Store
+from drive_sync.manifest import MARKER
 
 
 def test_killed_at_every_writing_call_the_store_stays_whole(in_memory):
@@ -60,6 +61,26 @@ def test_every_damaged_file_is_noticed_and_the_one_before_is_used(filled, tmp_pa
         with pytest.raises(SnapshotBroken):
             store.fetch(type(newest)(newest.parts, store.reach), tmp_path / "broken")
         assert list((tmp_path / "broken").glob("*")) == []
+
+
+def test_one_that_has_lost_only_its_marker_can_still_be_had(filled, tmp_path, checkpoint):
+    """And is no litter, as long as nothing else of its kind is finished."""
+    newest, said = filled.snapshots("ckpt")[-1], []
+    for snapshot in filled.snapshots("ckpt"):
+        (snapshot.path / MARKER).unlink()
+    assert Store(filled.folder).latest("ckpt", lambda words: None) is None
+    later = Store(filled.folder, "ddd", now=lambda: 1e12)
+    later.publish(checkpoint(7), "best-e0001-s000100")
+    found, fetched = later.fetch_unsealed("ckpt", tmp_path / "here", said.append)
+    assert found.name == newest.name and contents(fetched) == contents(tmp_path / "local" / "step-3")
+    assert Store(tmp_path / "here").latest("ckpt").name == newest.name
+    assert len(said) == 1 and "lost its marker" in said[0]
+    flipped(newest.path / "model.safetensors")
+    assert later.fetch_unsealed("ckpt", tmp_path / "here2", said.append)[0].step < newest.step
+    later.publish(checkpoint(4), "ckpt-e0004-s000400")
+    later.retain("ckpt", 2)
+    assert [snapshot.step for snapshot in later.snapshots("ckpt")] == [400]
+    assert not list(filled.folder.glob("ckpt-*s000[123]*"))
 
 
 @pytest.mark.parametrize("damage", [truncated, emptied, flipped, removed])

@@ -11,6 +11,7 @@ from hostile_disk import WRITING, Drive, Failing, HostileDisk, contents
 
 from drive_sync import Lease, Publisher, State, Store
 from drive_sync.disk import Disk
+from drive_sync.publisher import IN_ORDER
 from drive_sync.reach import Reach
 from drive_sync.upload import upload_state
 
@@ -111,6 +112,25 @@ def test_three_states_are_told_apart(publishing, checkpoint, tmp_path):
     assert publisher.status().confirmed == 1
     assert publisher.status().sentence() == "Drive has all 1, confirmed."
     assert followed == [len(seen)]  # retention ran only after the confirmation
+
+
+def test_nothing_is_handed_over_before_drive_has_what_came_before_it(publishing, checkpoint, tmp_path):
+    """Drive uploads in any order: a checkpoint that overtook its curves would be all that a lost machine leaves."""
+    drive, seen = Drive(), []
+
+    def first_after_ten_minutes_second_never(now: float) -> None:
+        seen.append((now, len(list((tmp_path / "drive").glob("ckpt-*")))))
+        for folder in (tmp_path / "drive").glob("ckpt-*"):
+            if (now > 1600 and label(1) in folder.name) or now > 4000:
+                drive.upload(folder)
+
+    publisher = publishing(drive, FakeTime(first_after_ten_minutes_second_never))
+    for step in (1, 2, 3):
+        publisher.submit(checkpoint(step), label(step))
+    assert publisher.drain(STUCK) and publisher.status().confirmed == 3
+    came = [next(now for now, count in seen if count == number) for number in (1, 2, 3)]
+    assert came[1] > 1600  # the second, once the first was there
+    assert IN_ORDER < came[2] - came[1] < IN_ORDER + 200  # the third, as the second was never confirmed
 
 
 def test_bytes_that_drive_has_wrong_are_not_confirmed(publishing, checkpoint, tmp_path):
