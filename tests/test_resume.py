@@ -225,3 +225,14 @@ def test_another_voice_data_set_or_seed_is_refused_and_named(narrow, tmp_path, c
         with pytest.raises(ValueError, match=f"{words}.*To go on with it, repeat its settings; to start anew"):
             train(tiny_voice.settings(**other), data, tmp_path / machine, "run", tmp_path / "drive")
         assert sorted((tmp_path / "drive").rglob("*")) == before
+
+
+def test_texts_that_another_version_reads_differently_are_said(narrow, tmp_path, monkeypatch):
+    whole, said = Whole(tmp_path / "whole", epochs=2), []
+    whole.train(tmp_path / "runs", None, max_steps=1)
+    whole.train(tmp_path / "runs", None, max_steps=2, say=said.append)
+    assert not any("read in another way" in words for words in said)
+    monkeypatch.setattr("vaani_lib.recipes.spoken", lambda text, tokenizer: text[::-1])
+    whole.train(tmp_path / "runs", None, max_steps=3, say=said.append)
+    whole.train(tmp_path / "runs", None, max_steps=4, say=said.append)
+    assert ["(Vaani was" in words for words in said].count(True) == 1, said

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from . import __version__
 from .base import Base, folded_weights, save_description, write_voice
 from vaani_lib.config import (
     MACHINE_SETTINGS,
@@ -61,7 +62,7 @@ def make_record(
 
 def package_versions() -> dict[str, str]:
     "Of what the results depend on."
-    return {package: version(package) for package in ("torch", "transformers", "numpy")}
+    return {"vaani": __version__, **{package: version(package) for package in ("torch", "transformers", "numpy")}}
 
 
 IN_WORDS = {"effective_batch": "clips a step (--batch-size × --grad-accum)", "learning_rate": "--lr"}

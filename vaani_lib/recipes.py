@@ -6,6 +6,8 @@
 __all__ = ['VALID_BATCH', 'VitsTask', 'discriminator_divisor', 'check_shape', 'VitsData', 'make_clips', 'vits_data']
 
 # %% ../nbs/lib/07_recipes.ipynb #aa29a981
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -100,6 +102,12 @@ class VitsData:
 
     def load(self, step: list[int]) -> list[Batch]:
         return micro_batches(self.clips, step, self.settings.batch_size, self.settings.segment_frames)
+
+    @property
+    def reading(self) -> str:
+        "A fingerprint of what the texts became: it changes with the rules by which they are read."
+        tokens = [[clip.input_ids for clip in clips] for clips in (self.clips, self.valid_clips)]
+        return hashlib.sha256(json.dumps(tokens).encode()).hexdigest()
 
     def valid(self) -> list[Batch]:
         "All of the validation set, long clips with long ones; the same batches on every machine, so that losses compare."

@@ -16,7 +16,15 @@ from .corpus import PreparedSet, is_prepared, load_prepared
 from .data_checks import prepare_checked
 from .recipes import VitsData, VitsTask, vits_data
 from .run_folder import RunFolder
-from .run_setup import begin, check_arguments, choose_settings, load_weights, open_base, whole_run
+from vaani_lib.run_setup import (
+    begin,
+    check_arguments,
+    check_reading,
+    choose_settings,
+    load_weights,
+    open_base,
+    whole_run,
+)
 from .session import Session, stopping_cleanly
 from .trainer import Trainer
 from .watching import Watcher
@@ -55,6 +63,7 @@ def open_run(
     data = vits_data(prepared, base, speakers, settings)
     for sentence in data.left_out:
         folder.say(f"Left out: {sentence}.")
+    check_reading(record, data, folder.say)
     trainer = Trainer(VitsTask(base, settings), settings)
     folder.check_room(whole_run(trainer, base, data))
     load_weights(folder, found, trainer, base, record)
