@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import TrainSettings
+from .processes import ALONE, Processes
 
 # %% ../nbs/lib/04_trainer.ipynb #df2ddfcb
 class Task(Protocol):
@@ -97,8 +98,9 @@ AMP_TYPES = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 class Stepper:
     "Turns micro-batches into one optimizer step of every module."
 
-    def __init__(self, task: Task, settings: TrainSettings):
+    def __init__(self, task: Task, settings: TrainSettings, processes: Processes = ALONE):
         self.task, self.settings, self.device = task, settings, torch.device(settings.device)
+        self.processes = processes
         for module in task.modules.values():
             module.to(self.device)
         self.parameters = {n: [p for p in m.parameters() if p.requires_grad] for n, m in task.modules.items()}
@@ -118,7 +120,7 @@ class Stepper:
         totals, losses = self.task.totals(micro_batches), defaultdict(float)
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
-        for i, batch in enumerate(micro_batches):
+        for i, batch in self.processes.share(micro_batches):
             seed_everything(*seed, i)
             with self.autocast():
                 phases = list(self.task.phases(batch.to(self.device), totals))
@@ -126,7 +128,21 @@ class Stepper:
                 total = self.scalers[name].scale(self._total(found))
                 total.backward(inputs=self.parameters[name], retain_graph=j + 1 < len(phases))
             self._add(losses, phases)
-        return self._as_floats(losses)
+        return self._of_all_processes(self._as_floats(losses))
+
+    def _of_all_processes(self, losses: dict[str, float]) -> dict[str, float]:
+        "Adds up the gradients and the losses. Parameters that nothing was learnt for keep None."
+        if self.processes.count == 1:
+            return losses
+        learnt = [[p.grad is not None for p in ps] for ps in self.parameters.values()]
+        everyone = self.processes.gather((losses, learnt))
+        for parameters, *by_process in zip(self.parameters.values(), *(found for _, found in everyone)):
+            used = [p for p, *found in zip(parameters, *by_process) if any(found)]
+            for p in used:
+                p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+            self.processes.add_up([p.grad for p in used])
+        names = dict.fromkeys(name for found, _ in everyone for name in found)
+        return {name: sum(found.get(name, 0.0) for found, _ in everyone) for name in names}
 
     def _total(self, losses: dict[str, Tensor]) -> Tensor:
         "What a phase learns from."
@@ -142,7 +158,7 @@ class Stepper:
     @staticmethod
     def _as_floats(losses: dict[str, Tensor]) -> dict[str, float]:
         "One wait for the device instead of one a loss."
-        return dict(zip(losses, torch.stack([v.float() for v in losses.values()]).tolist()))
+        return dict(zip(losses, torch.stack([v.float() for v in losses.values()]).tolist())) if losses else {}
 
     def update(self, learning_rate: float, losses_are_finite: bool = True) -> bool:
         "Steps every optimizer if losses and all gradients are finite, else none; says which."
@@ -164,9 +180,10 @@ class Stepper:
 class Trainer:
     "Trains a task to the end of its settings; everything that must survive is in `stateful`."
 
-    def __init__(self, task: Task, settings: TrainSettings):
-        self.task, self.settings, self.stepper, self.progress = task, settings, Stepper(task, settings), Progress()
-        self.stop_requested = False  # set it from anywhere: the step at hand is finished first
+    def __init__(self, task: Task, settings: TrainSettings, processes: Processes = ALONE):
+        self.task, self.settings, self.processes = task, settings, processes
+        self.stepper, self.progress = Stepper(task, settings, processes), Progress()
+        self.stop_requested = False  # set it from anywhere, in any process: the step at hand is finished first
 
     @property
     def stateful(self) -> dict[str, object]:
@@ -220,13 +237,17 @@ class Trainer:
                 "it has one, with a lower --lr or --precision fp32, and look at the clips with `vaani check DATA`."
             )
 
+    def _ends(self) -> bool:
+        "Whether the run has ended or some process was asked to stop: all stop after the same step."
+        return self.finished or any(self.processes.gather(self.stop_requested))
+
     def fit(self, data: Data, callbacks: Iterable[Callback] = ()) -> None:
         "Trains from wherever `progress` stands until the settings' end or `stop_requested`."
         callbacks, done = list(callbacks), self.progress
         self.task.train(True)
-        while not (self.finished or self.stop_requested):
+        while not self._ends():
             steps = data.epoch(done.epoch)
-            while done.step_in_epoch < len(steps) and not (self.finished or self.stop_requested):
+            while done.step_in_epoch < len(steps) and not self._ends():
                 log = self.step(data.load(steps[done.step_in_epoch]))
                 for callback in callbacks:
                     callback.on_step(self, log)
