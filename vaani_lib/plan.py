@@ -39,7 +39,7 @@ from .room import KEEP_LAST
 from .run_folder import RunFolder
 from .run_setup import choose_settings, open_base
 from .trainer import Trainer
-from .training import get_prepared
+from .opening import get_prepared
 from .vits import initialise
 
 # %% ../nbs/lib/12_plan.ipynb #c346f0bb
