@@ -101,10 +101,10 @@ def test_a_notebook_s_interrupt_leaves_a_checkpoint(corpus, tmp_path):
 def test_checkpoints_within_an_epoch_by_the_clock(corpus, tmp_path, monkeypatch):
     from functools import partial
 
-    from vaani_lib import run_setup, training
+    from vaani_lib import opening, run_setup, training
 
     # every step is due: for a checkpoint, and for the sentences that are spoken once an hour
-    monkeypatch.setattr(training, "Session", partial(training.Session, sample_minutes=0))
+    monkeypatch.setattr(opening, "Session", partial(opening.Session, sample_minutes=0))
     settings = partial(run_setup.choose_settings, "compact", device="cpu", batch_size=4, grad_accum=1)
     run = training.train(settings(max_steps=2), corpus, tmp_path, "cut", checkpoint_minutes=0)
     assert {"validation_e0000_s000001_1.wav", "validation_e0000_s000002_1.wav"} <= {f.name for f in (run / "samples").iterdir()}

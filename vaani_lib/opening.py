@@ -20,7 +20,7 @@ from .finder import Found
 from .processes import Processes
 from .recipes import VitsData, VitsTask, vits_data
 from .run_folder import RunFolder
-from .run_setup import begin, check_reading, load_weights, open_base, start_weights, whole_run
+from .run_setup import begin, check_processes, check_reading, load_weights, open_base, start_weights, whole_run
 from .session import Session, stopping_cleanly
 from .trainer import Trainer
 from .watching import Watcher
@@ -64,6 +64,7 @@ def open_run(
     processes: Processes,
 ) -> tuple[Trainer, VitsData, Session]:
     "What a session trains, from the run's newest checkpoint or from its base; ValueError if that is another run."
+    check_processes(settings, processes.count)
     found = folder.find()
     start = open_start(settings, found)
     tokenizer, rate = (
@@ -81,10 +82,11 @@ def open_run(
     return trainer, data, Session(folder, base, data, record, checkpoint_minutes, watcher=watcher)
 
 # %% ../nbs/lib/12_opening.ipynb #49f6383f
-def follow(settings: TrainSettings, processes: Processes) -> None:
-    "What a process does that does not keep the run: its part of every step."
+def follow(path: Path, settings: TrainSettings, processes: Processes) -> Path:
+    "What a process does that does not keep the run in the folder `path`: its part of every step."
     found, folder = processes.from_first()
     _, data, trainer = open_trainer(settings, open_start(settings, found), load_prepared(folder), processes)
     start_weights(found, trainer, lambda words: None)
     with stopping_cleanly(trainer, lambda words: None):
         trainer.fit(data)
+    return path

@@ -13,7 +13,7 @@ from .opening import follow, open_run
 from .processes import joined_processes
 from .recipes import VitsData
 from .run_folder import RunFolder
-from .run_setup import check_arguments, check_processes, choose_settings
+from .run_setup import check_arguments, choose_settings
 from .session import Session, stopping_cleanly
 from .trainer import Trainer
 from .watching import Watcher
@@ -37,12 +37,9 @@ def train(
     run has ended and Drive has confirmed all of it, Colab's machine is given back. `watcher`: by default a progress bar."""
     check_arguments(run, data_dir)
     with joined_processes(settings.device) as processes:
-        check_processes(settings, processes.count)
         if processes.rank:
-            follow(settings, processes)
-            return Path(output_dir) / run
-        folder = RunFolder(Path(output_dir) / run, Path(drive_dir) / run if drive_dir else None, say)
-        with closing(folder):
+            return follow(Path(output_dir) / run, settings, processes)
+        with closing(RunFolder(Path(output_dir) / run, Path(drive_dir) / run if drive_dir else None, say)) as folder:
             opened = open_run(folder, settings, Path(data_dir), checkpoint_minutes, take_over, watcher, processes)
             run_session(folder, *opened, give_back)
             return folder.path
