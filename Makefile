@@ -21,6 +21,7 @@ test: .venv/ready-dev
 
 bench: .venv/ready
 	$(BIN)/python tests/bench_resume.py .bench
+	$(BIN)/python -c "from vaani_lib.bench_table import compare_all; compare_all('.bench')"
 
 # One thread: a process that has several cannot be forked. Without SEED one is drawn, and said.
 soak: .venv/ready-dev

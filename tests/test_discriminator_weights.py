@@ -69,8 +69,9 @@ def plain_outputs(state: dict[str, torch.Tensor], wav: torch.Tensor) -> list[tor
 
 
 def same_numbers(ours: torch.Tensor, plain: torch.Tensor, items: int) -> bool:
-    """Whether a layer's output is the plain one. Where the period lies in the shape is ours to choose, so the numbers are
-    sorted; had they changed places, the next layer's would be others."""
+    """Whether a layer's output, a picture (1, C, T / period, B * period), is the plain one. Where the period lies in the shape
+    is ours to choose, so the numbers are sorted; had they changed places, the next layer's would be others."""
+    ours = ours.unflatten(-1, (items, -1)).movedim(-2, 0)
     ours, plain = (t.reshape(items, -1).sort().values for t in (ours, plain))
     return ours.shape == plain.shape and torch.allclose(ours, plain, atol=1e-5)
 

@@ -1,5 +1,6 @@
 """What a training step computes: micro-batches that add up, a discriminator that only its own phase touches, and each
 loss against one written out slowly."""
+from collections.abc import Sequence
 from contextlib import contextmanager
 from itertools import combinations
 from types import SimpleNamespace
@@ -79,7 +80,7 @@ def without_noise():
         torch.set_num_threads(threads)
 
 
-def in_groups(numbers: range, size: int) -> list:
+def in_groups(numbers: Sequence[int], size: int) -> list:
     return [collate([clip(n) for n in numbers[i:i + size]], shortest=32) for i in range(0, len(numbers), size)]
 
 
@@ -88,10 +89,14 @@ def gradients_of_each_loss(task: VitsTask, batches: list) -> dict[str, torch.Ten
     totals, sums = task.totals(batches), {}
     with without_noise():
         for batch in batches:
-            for name, losses in task.phases(batch, totals):
-                parameters = list(task.modules[name].parameters())
-                for key, loss in losses.items():
-                    found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+            for phase in task.phases(batch, totals):
+                parameters = list(task.modules[phase.name].parameters())
+                for key, loss in phase.losses.items():
+                    upstream = None
+                    if phase.until:  # from the cut on by the chain rule
+                        (upstream,) = torch.autograd.grad(loss, phase.until.after, retain_graph=True)
+                        loss = phase.until.before
+                    found = torch.autograd.grad(loss, parameters, upstream, retain_graph=True, allow_unused=True)
                     flat = torch.cat([torch.zeros(p.numel()) if g is None else g.flatten() for g, p in zip(found, parameters)])
                     sums[key] = sums.get(key, 0) + flat
     return sums
@@ -154,20 +159,23 @@ def test_the_generator_s_phase_computes_no_weight_gradient_of_the_discriminators
     """finetune-hf-vits, defect 6: it computes them, unused, and the features of the real audio a second time."""
     task, watch, seen = make_task(False), ConvolutionWatch(), []
     discriminators = task.modules["discriminator"]
-    discriminators.register_forward_pre_hook(lambda *_: setattr(watch, "judging", True))
-    discriminators.register_forward_hook(lambda *_: setattr(watch, "judging", False))
+    for discriminator in discriminators.discriminators:
+        discriminator.register_forward_pre_hook(lambda *_: setattr(watch, "judging", True))
+        discriminator.register_forward_hook(lambda *_: setattr(watch, "judging", False))
     discriminators.discriminators[1].register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
-    stepper, counts, backward = Stepper(task, TrainSettings()), [], torch.Tensor.backward
+    stepper, counts, backward = Stepper(task, TrainSettings()), [], torch.autograd.backward
 
     def counting(*args, **kwargs):
         before = watch.weight_gradients
         backward(*args, **kwargs)
         counts.append(watch.weight_gradients - before)
 
-    with patch("torch.Tensor.backward", counting), watch:
+    with patch("torch.autograd.backward", counting), watch:
         stepper.gradients(in_groups(range(3), 3), 0, 0)
-    convolutions = sum(len(d.convs) + 1 for d in discriminators.discriminators)
-    assert counts[0] >= convolutions and counts[1:] == [0], "the discriminators' phase, then the generator's"
+    # each discriminator's own phase and the generator's behind it, then the generator's last
+    assert len(counts) == 2 * len(discriminators.discriminators) + 1
+    assert all(n >= len(d.convs) + 1 for n, d in zip(counts[:-1:2], discriminators.discriminators)), counts
+    assert not any(counts[1::2]) and not counts[-1], counts
     assert sum(seen) == 2 * 3, "each clip is judged once as it was recorded and once as it was generated"
 
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['check_command', 'prepare_command', 'tokenizer_of', 'train_command', 'say_command', 'text_command', 'demo_command',
-           'diagnose_command', 'plan_command', 'make_parser', 'add_base', 'add_train_options', 'add_plan_options',
-           'add_say_options', 'sentence_of', 'quiet_libraries', 'main']
+           'diagnose_command', 'plan_command', 'bench_command', 'make_parser', 'add_base', 'add_train_options',
+           'add_plan_options', 'add_bench_options', 'add_say_options', 'sentence_of', 'quiet_libraries', 'main']
 
 # %% ../nbs/lib/13_cli.ipynb #44867ae3
 import argparse
@@ -146,6 +146,25 @@ def plan_command(args: argparse.Namespace) -> int:
         write_json(args.json, plan.to_json())
     return 0
 
+# %% ../nbs/lib/13_cli.ipynb #6ef9aefc
+def bench_command(args: argparse.Namespace) -> int:
+    "How long a training step of a full-size voice takes here, by part, and its memory"
+    from vaani_lib.bench import Case, measure
+    from vaani_lib.bench_table import in_words
+    from vaani_lib.config import write_json
+
+    if args.json and not Path(args.json).absolute().parent.is_dir():
+        raise FileNotFoundError(
+            f"There is no folder {Path(args.json).parent} for --json. Name a file in one that exists."
+        )
+    freeze = tuple(part for part in args.freeze.split(",") if part not in ("", "none"))
+    case = Case(args.batch_size, args.frames, args.tokens, args.device, freeze)
+    found = measure(case, args.steps)
+    print(in_words(found))
+    if args.json:
+        write_json(args.json, found)
+    return 0
+
 # %% ../nbs/lib/13_cli.ipynb #5038dd9a
 def make_parser() -> argparse.ArgumentParser:
     "The commands and their options; every command's help ends with an example."
@@ -194,6 +213,7 @@ def make_parser() -> argparse.ArgumentParser:
     diagnose = command("diagnose", diagnose_command, "vaani diagnose runs/first")
     diagnose.add_argument("run", help="a run's folder")
     add_plan_options(command("plan", plan_command, "vaani plan --data-dir recordings --profile colab-t4"))
+    add_bench_options(command("bench", bench_command, "vaani bench --batch-size 8 --freeze text_encoder"))
     return parser
 
 # %% ../nbs/lib/13_cli.ipynb #024ade12
@@ -261,6 +281,17 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="the machine to plan for: colab-t4, v100, a100, cpu or auto, this one (default: auto)",
     )
+    add("--json", metavar="F", help="also write the figures as JSON")
+
+
+def add_bench_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--batch-size", type=int, default=4, help="clips (default: 4)")
+    add("--frames", type=int, default=250, help="of 16 ms, in each clip (default: 250, 4 seconds)")
+    add("--tokens", type=int, default=60, help="in each text (default: 60)")
+    add("--steps", type=int, default=3, help="measured, after a first one that is not (default: 3)")
+    add("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    add("--freeze", metavar="PARTS", default="none", help="as for train (default: none)")
     add("--json", metavar="F", help="also write the figures as JSON")
 
 

@@ -20,6 +20,7 @@ from transformers import VitsConfig, VitsModel
 
 from .audio import FFT_LENGTH, HOP_LENGTH, SAMPLE_RATE, mel_from_spectrogram, spectrogram
 from .batches import REFLECTED, Batch, Clip, collate
+from .lean import lean
 
 # %% ../nbs/lib/05_vits.ipynb #ca16fc01
 def compact_config(vocab_size: int, num_speakers: int = 1) -> VitsConfig:
@@ -218,7 +219,8 @@ def training_pass(model: VitsModel, batch: Batch, segment_frames: int) -> Traini
 
     starts = random_segments(batch.frames, segment_frames)
     lacking = max(0, segment_frames - posterior.shape[-1])
-    generated = model.decoder(cut(F.pad(posterior * frame_mask, (0, lacking)), starts, segment_frames), speaker)
+    with lean(model):
+        generated = model.decoder(cut(F.pad(posterior * frame_mask, (0, lacking)), starts, segment_frames), speaker)
     # a clip shorter than the segment ends in silence on both sides
     inside = cut(F.pad(frame_mask, (0, lacking)), starts, segment_frames).repeat_interleave(HOP_LENGTH, 2)
     real = cut(wav[:, REFLECTED:-REFLECTED].unsqueeze(1), starts * HOP_LENGTH, segment_frames * HOP_LENGTH)
