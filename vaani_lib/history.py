@@ -34,6 +34,7 @@ class History:
     def __init__(self, path: Path, drive: Store | None, say: Callable[[str], None]):
         self.path, self.drive, self.say = path, drive, say
         self.pieces: list[list[Path]] = []  # the files, here, of the pieces that no chapter holds yet
+        self.strangers: list[tuple[Snapshot, set[str]]] = []  # pieces on Drive of other attempts, and what they hold
 
     def place(self, name: str) -> Path:
         "Where the file of this name is, in the run."
@@ -76,6 +77,13 @@ class History:
         for piece in self.drive.snapshots(PIECE):
             if {row.name for row in piece.rows()} <= held:
                 self.drive.remove(piece)
+
+    def clear(self, named: set[str]) -> None:
+        "Removes pieces of other attempts, once no checkpoint that is left on Drive names what they hold."
+        for stranger in [s for s in self.strangers if not s[1] & named]:
+            self.strangers.remove(stranger)
+            with suppress(OSError):  # another session's, or Drive's mood: it does no harm
+                self.drive.remove(stranger[0])
 
     def contents(self, chapter: Snapshot) -> set[str]:
         "The names of what a chapter holds; none where it is broken."
@@ -126,7 +134,7 @@ def _say_gaps(history: History, made: Collection[str]) -> None:
 
 
 def _restore_piece(history: History, piece: Snapshot, made: set[str]) -> set[str]:
-    """Brings a piece here if this machine has not, or not whole, what it holds; removes one that is not of this run.
+    """Brings a piece here if this machine has not, or not whole, what it holds, unless it is of another attempt.
 
     Returns the names of what it holds."""
     try:
@@ -136,8 +144,7 @@ def _restore_piece(history: History, piece: Snapshot, made: set[str]) -> set[str
         return set()
     logs = {name for name in rows if name.startswith("tensorboard/")}
     if logs and not logs & made:
-        with suppress(OSError):  # another session's, or Drive's mood: it does no harm
-            history.drive.remove(piece)
+        history.strangers.append((piece, logs))
         return set()
     whole = all(is_copy(history.place(name), row) for name, row in rows.items() if name in made)
     if not whole and not _bring(history, piece, made):

@@ -246,9 +246,10 @@ class RunFolder:
                 there = [s.name for s in self.drive.snapshots(CHECKPOINT)]
                 sure = likely_uploaded(there, {name: time.monotonic() - t for name, t in self._arrived.items()})
             self.drive.retain(CHECKPOINT, KEEP_LAST, keep=sure)
-            named = [read_json(s.path / "run.json")["best"] for s in self.drive.snapshots(CHECKPOINT)]
-            kept = [label(BEST, Progress(best["epoch"], best["step"])) for best in named if best]
-            self.drive.retain(BEST, 1, keep=kept)
+            records = [read_json(s.path / "run.json") for s in self.drive.snapshots(CHECKPOINT)]
+            best = [label(BEST, Progress(r["best"]["epoch"], r["best"]["step"])) for r in records if r["best"]]
+            self.drive.retain(BEST, 1, keep=best)
+            self.history.clear({name for r in records for name in r["history"]})
 
 # %% ../nbs/lib/09_run_folder.ipynb #2f9d2dc4
 def lock(path: Path) -> FolderLock:
