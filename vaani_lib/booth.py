@@ -16,7 +16,7 @@ from .controls import WIDE
 from .display import Table, player
 from .listening import Side, Test, count, say_both, summary
 from .panel import Panel
-from .stage import make_button
+from .stage import Live, make_button
 from .worker import Worker
 
 # %% ../nbs/lib/12_booth.ipynb #fb3bddc4
@@ -67,7 +67,7 @@ class Booth:
         self.view = self._arrange(texts)
         self.view.add_class("vaani-booth")
 
-    def _arrange(self, texts: str) -> widgets.VBox:
+    def _arrange(self, texts: str) -> Live:
         look = {"style": {"description_width": "130px"}}
         self.labels = {side: widgets.HTML(f"{side} is not chosen yet.") for side in "AB"}
         self.listener = widgets.Text(description="listener", placeholder="your name", **look)
@@ -85,7 +85,7 @@ class Booth:
         kept = [widgets.HBox([b[side], self.labels[side]]) for side in "AB"]
         who, begin = widgets.HBox([self.listener, self.seed]), widgets.HBox([b["hear"], b["begin"], b["results"]])
         shown = [self.status, self.sounds, self.votes.view, self.results]
-        return widgets.VBox([*kept, self.texts, who, begin, *shown])
+        return Live([*kept, self.texts, who, begin, *shown])
 
     def say(self, sentence: str) -> None:
         self.status.value = f'<span role="status">{escape(sentence)}</span>'

@@ -16,7 +16,7 @@ from .choices import Choice, Voices, list_voices
 from .controls import HALF, WIDE, Controls
 from .display import player
 from .sound_files import FORMATS
-from .stage import Stage, make_button, timed
+from .stage import Live, Stage, make_button, timed
 from vaani_lib.takes import (
     Settings,
     Take,
@@ -112,23 +112,33 @@ class Panel:
         self.voice.observe(lambda change: self._changed(), "value")
         self.view = self._arrange()
 
-    def _arrange(self) -> widgets.VBox:
+    def _arrange(self) -> Live:
         def button(label: str, action: Callable[[], object], icon: str, **look) -> widgets.Button:
             return make_button(label, action, self.stage.say, icon=icon, **look)
 
         self.aloud = widgets.Checkbox(value=True, description="play at once", indent=False, layout={"width": "130px"})
         self.format = widgets.Dropdown(options=FORMATS, layout={"width": "80px"})
         self.buttons = {
-            "speak": button("Speak", lambda: self.speak(self.aloud.value), "play", button_style="primary"),
-            "stop": button("Stop", self.worker.stop, "stop"),
-            "export": button("Export", self.export, "download"),
-            "keep": button("Keep preset", self.keep, "bookmark"),
-            "save": button("Write into voice", self.save, "save"),
+            "speak": button(
+                "Speak",
+                lambda: self.speak(self.aloud.value),
+                "play",
+                button_style="primary",
+                tooltip="Takes the place of what is being spoken",
+            ),
+            "stop": button("Stop", self.worker.stop, "stop", tooltip="Ends after the sentence at hand"),
+            "export": button(
+                "Export", self.export, "download", tooltip="What was heard last, with its text and settings"
+            ),
+            "keep": button(
+                "Keep preset", self.keep, "bookmark", tooltip="All sliders under this name, beside the voice"
+            ),
+            "save": button("Write into voice", self.save, "save", tooltip="All sliders into the voice's config.json"),
         }
         b, shelf = self.buttons, self.shelf
         kept = widgets.HBox([shelf.list, shelf.name, b["keep"], b["save"]])
         say = widgets.HBox([b["speak"], b["stop"], self.aloud, b["export"], self.format])
-        return widgets.VBox([self.voice, *self.controls.rows(), kept, say, self.stage.view])
+        return Live([self.voice, *self.controls.rows(), kept, say, self.stage.view])
 
     @property
     def choice(self) -> Choice:

@@ -9,13 +9,13 @@ __all__ = ['MOST', 'Sweep', 'sweep']
 import base64
 import io
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from html import escape
 
 import numpy as np
 
 from .display import mel_picture, player
-from .takes import Settings, Take, speak
+from .takes import NUMBERS, Settings, Take, speak
 from .voice import Voice
 
 # %% ../nbs/lib/10_sweep.ipynb #fa68a272
@@ -38,11 +38,11 @@ class Sweep:
     def _repr_html_(self) -> str:
         down, across = (name.replace("_", " ") for name in self.names)
         rows, columns = (list(dict.fromkeys(key[i] for key in self.takes)) for i in (0, 1))
-        head = "".join(f'<th scope="col">{across} {value:g}</th>' for value in columns)
+        head = "".join(f'<th scope="col" style="text-align: left">{across} {value:g}</th>' for value in columns)
         body = "".join(
             f'<tr><th scope="row">{down} {row:g}</th>'
             + "".join(
-                f"<td>{_cell(self.takes[row, column], f'{down} {row:g}, {across} {column:g}')}</td>"
+                f"<td style='text-align: left'>{_cell(self.takes[row, column], f'{down} {row:g}, {across} {column:g}')}</td>"
                 for column in columns
             )
             + "</tr>"
@@ -78,10 +78,9 @@ def sweep(
     """`settings` with each combination of the values of two of them, {"speaking_rate": [0.8, 1.0], "noise_scale": …}.
 
     `show` is told how far it is. ValueError for names that are no such settings, or more than `MOST` combinations."""
-    numbers = [name for name, value in asdict(settings).items() if isinstance(value, (int, float))]
-    if len(over) != 2 or not set(over) <= set(numbers) or not all(over.values()):
+    if len(over) != 2 or not set(over) <= set(NUMBERS) or not all(over.values()):
         raise ValueError(
-            f"Found {', '.join(over) or 'nothing'} to vary; expected values for two of {', '.join(numbers)}."
+            f"Found {', '.join(over) or 'nothing'} to vary; expected values for two of {', '.join(NUMBERS)}."
         )
     (down, rows), (across, columns) = over.items()
     count = len(rows) * len(columns)
