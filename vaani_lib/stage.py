@@ -81,7 +81,7 @@ class Stage:
         "A link that saves `content` on the reader's own machine, under the name of `file`."
         data = base64.b64encode(content).decode()
         self.link.value = (
-            f'Written to {escape(str(file))}. <a download="{escape(file.name)}" '
+            f'Written to {escape(str(file))}. <a download="{escape(file.name)}" style="text-decoration: underline" '
             f'href="data:application/octet-stream;base64,{data}">Download it ({len(content) / 1000:.0f} kB)</a>'
         )
 
