@@ -7,7 +7,7 @@ __all__ = ['Choice', 'voice_of_checkpoint', 'list_voices', 'Voices']
 
 # %% ../nbs/lib/08_choices.ipynb #a576b020
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from drive_sync import Snapshot, Store
@@ -73,9 +73,9 @@ def _of_run(folder: Path) -> list[Choice]:
         Choice(kind + mark, folder / kind) for kind, mark in marks.items() if (folder / kind / "config.json").is_file()
     ]
     kept = [Choice(_words(s), s) for s in _snapshots(folder)]
+    own = [replace(choice, label=f"{folder.name}: {choice.label}") for choice in (*plain, *kept)]
     base = record.get("settings", {}).get("base")
-    start = [Choice(f"base: {base}", base)] if base and base != "compact" else []
-    return [*plain, *kept, *start] if plain or kept else []
+    return [*own, Choice(f"base: {base}", base)] if own and base and base != "compact" else own
 
 
 def _snapshots(folder: Path) -> list[Snapshot]:
@@ -91,10 +91,13 @@ def _words(snapshot: Snapshot) -> str:
 
 # %% ../nbs/lib/08_choices.ipynb #43bf6ef8
 class Voices:
-    "Choices by their label, loaded when they are asked for; the last three are kept."
+    "Choices by their label, numbered where two have the same, loaded when they are asked for; the last three are kept."
 
     def __init__(self, choices: list[Choice]):
-        self.choices, self._loaded = {choice.label: choice for choice in choices}, {}
+        self.choices, self._loaded = {}, {}
+        for choice in choices:
+            same = sum(label.split(" #")[0] == choice.label for label in self.choices)
+            self.choices[f"{choice.label} #{same + 1}" if same else choice.label] = choice
 
     def load(self, label: str) -> Voice:
         "The voice; raises ValueError or OSError as `Choice.load`."

@@ -8,7 +8,6 @@ __all__ = ['MOST', 'Sweep', 'sweep']
 # %% ../nbs/lib/10_sweep.ipynb #4da794fa
 import base64
 import io
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from html import escape
 
@@ -69,15 +68,10 @@ def _cell(take: Take, label: str) -> str:
     )
 
 # %% ../nbs/lib/10_sweep.ipynb #a1014c4d
-def sweep(
-    voice: Voice,
-    settings: Settings,
-    over: dict[str, list[float]],
-    show: Callable[[str], object] = lambda sentence: None,
-) -> Sweep:
+def sweep(voice: Voice, settings: Settings, over: dict[str, list[float]]) -> Sweep:
     """`settings` with each combination of the values of two of them, {"speaking_rate": [0.8, 1.0], "noise_scale": …}.
 
-    `show` is told how far it is. ValueError for names that are no such settings, or more than `MOST` combinations."""
+    ValueError for names that are no such settings, or more than `MOST` combinations."""
     if len(over) != 2 or not set(over) <= set(NUMBERS) or not all(over.values()):
         raise ValueError(
             f"Found {', '.join(over) or 'nothing'} to vary; expected values for two of {', '.join(NUMBERS)}."
@@ -88,9 +82,5 @@ def sweep(
         raise ValueError(
             f"{len(rows)} × {len(columns)} are {count} sentences; a table holds at most {MOST}. Vary less."
         )
-    takes = {}
-    for row in rows:
-        for column in columns:
-            show(f"{len(takes) + 1} of {count}")
-            takes[row, column] = speak(voice, replace(settings, **{down: row, across: column}))
-    return Sweep((down, across), takes)
+    changed = {(row, column): replace(settings, **{down: row, across: column}) for row in rows for column in columns}
+    return Sweep((down, across), {key: speak(voice, with_these) for key, with_these in changed.items()})
