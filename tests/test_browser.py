@@ -1,5 +1,6 @@
 """The four notebooks as a person meets them: JupyterLab in a real browser, Run All Cells, sound that plays."""
 
+import csv
 import json
 import os
 import secrets
@@ -10,6 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,18 +116,16 @@ class Lab:
             self.ask(f"sessions/{session['id']}", "DELETE")
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory) -> Iterator[Lab]:
-    home, folder = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("notebooks")
+@contextmanager
+def running_lab(folder: Path, home: Path, environment: dict[str, str]) -> Iterator[Lab]:
+    """JupyterLab over `folder` until the end of the block."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    for name in NOTEBOOKS:
-        shutil.copy(REPO / f"nbs/{name}.ipynb", folder)
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
                "--ServerApp.port_retries=0", f"--ServerApp.root_dir={folder}", "--expose-app-in-browser"]
     log = home / "log.txt"
     with log.open("w") as out:
-        process = subprocess.Popen(command, cwd=folder, env=settings_of(home), stdout=out, stderr=out)
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=out)
     running = Lab(f"http://127.0.0.1:{port}", folder, process, log)
     try:
         running.wait()
@@ -133,6 +133,15 @@ def lab(tmp_path_factory) -> Iterator[Lab]:
     finally:
         process.terminate()
         process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory) -> Iterator[Lab]:
+    home, folder = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("notebooks")
+    for name in NOTEBOOKS:
+        shutil.copy(REPO / f"nbs/{name}.ipynb", folder)
+    with running_lab(folder, home, settings_of(home)) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -145,22 +154,27 @@ def browser(tmp_path_factory) -> Iterator:
         context.close()
 
 
-@pytest.fixture
-def open_notebook(lab, browser, tmp_path_factory):
-    """A function that opens a notebook, runs all its cells, takes its picture and returns the page."""
-    def open_it(name: str):
-        page = browser.new_page()
+@contextmanager
+def notebook(lab, browser, tmp_path_factory, name: str) -> Iterator:
+    """Opens a notebook, runs all its cells, takes its picture; the page, until its kernel is ended."""
+    page = browser.new_page()
+    try:
         page.goto(f"{lab.url}/doc/tree/{name}.ipynb?token={TOKEN}")
         run_all(page)
         keep_picture(page, tmp_path_factory, name)
         assert page.evaluate(COMPLAINTS) == []
         assert not page.locator(".widget-hprogress").count(), f"{name}.ipynb leaves progress bars behind"
-        return page
-
-    yield open_it
-    for page in browser.pages:
+        yield page
+    finally:
         page.close()
-    lab.end_kernels()
+        lab.end_kernels()
+
+
+@pytest.fixture
+def open_notebook(lab, browser, tmp_path_factory):
+    """A function that opens a notebook, runs all its cells, takes its picture and returns the page."""
+    with ExitStack() as opened:
+        yield lambda name: opened.enter_context(notebook(lab, browser, tmp_path_factory, name))
 
 
 def run_all(page, seconds: float = 240) -> None:
@@ -182,7 +196,7 @@ def keep_picture(page, tmp_path_factory, name: str) -> None:
     page.evaluate("document.querySelector('.jp-WindowedPanel-outer').scrollTop = 0")
     page.mouse.move(0, 0)
     notebook.screenshot(path=folder / f"{name}.png")
-    if kept:
+    if kept and name in NOTEBOOKS:
         page.evaluate(ONLY, NOTEBOOKS[name])
         notebook.screenshot(path=folder / f"{name}-short.png")
         page.evaluate("document.querySelectorAll('.jp-Notebook .jp-Cell').forEach(cell => cell.style.display = '')")
@@ -190,7 +204,11 @@ def keep_picture(page, tmp_path_factory, name: str) -> None:
 
 def hear(page, players) -> list[np.ndarray]:
     """Each player's sound (T,) at 16 kHz, 32767 is full, as the browser decodes it."""
-    return [np.array(sound) for sound in page.evaluate(HEAR, players.evaluate_all(SOURCES))]
+    return hear_sources(page, players.evaluate_all(SOURCES))
+
+
+def hear_sources(page, sources: list[str]) -> list[np.ndarray]:
+    return [np.array(sound) for sound in page.evaluate(HEAR, sources)]
 
 
 def can_be_heard(sound: np.ndarray) -> bool:
@@ -226,21 +244,185 @@ def test_training_ends_in_a_voice_that_can_be_heard(open_notebook, lab):
     assert sounds and all(map(can_be_heard, sounds)), describe(sounds)
 
 
-def test_a_moved_slider_and_speak_give_another_sound(open_notebook):
-    page = open_notebook("voice_tuning")
-    panel = page.locator(".jp-OutputArea-output .widget-vbox").first
-    players, before = panel.locator("audio"), hear(page, panel.locator("audio"))
-    assert len(before) == 2 and all(map(can_be_heard, before)), describe(before)
-    assert panel.get_by_role("slider").count() == 4
-    rate = panel.locator(".widget-hslider", has_text="speaking rate")
-    rate.get_by_role("slider").press("PageDown")
-    assert float(rate.locator(".widget-readout").inner_text()) < 1
-    panel.get_by_role("button", name="Speak").click()
-    page.wait_for_function("([player, old]) => !player.isConnected || player.src !== old",
-                           arg=[players.first.element_handle(), players.first.get_attribute("src")])
-    page.wait_for_function(IDLE, polling=100)
-    after = hear(page, players)
-    assert all(can_be_heard(new) and len(new) > len(old) for old, new in zip(before, after, strict=True))
+FIRST_PLAYER = "([panel, old]) => panel.querySelector('audio') && panel.querySelector('audio').src !== old"
+SETTLED_PANEL = """([panel, old]) => {
+    const audio = panel.querySelector('audio'), said = panel.querySelector('[role=status]').textContent;
+    return audio && audio.src !== old && said.includes('s of sound');
+}"""
+READOUT = "([panel, shown]) => panel.querySelector('.widget-hslider .widget-readout').textContent === shown"
+SLIDERS = ("speaking rate", "noise scale", "duration noise", "pitch (semitones)", "level (dB)", "sentence pause (s)", "seed")
+
+
+class TuningPanel:
+    """The panel of voice_tuning on a page: moves, clicks, listens."""
+
+    def __init__(self, page):
+        self.page, self.view = page, page.locator(".jp-OutputArea-output .widget-vbox").filter(has=page.get_by_role("button", name="Speak")).first
+        self.status, self.players = self.view.get_by_role("status"), self.view.locator("audio")
+
+    def click(self, name: str) -> None:
+        self.view.get_by_role("button", name=name).click()
+
+    def press(self, slider: str, key: str) -> float:
+        """What the slider shows after `key`."""
+        row = self.view.locator(".widget-hslider", has=self.page.get_by_text(slider, exact=True))
+        row.locator("[role=slider], .ui-slider-handle").press(key)  # of ipywidgets 8 and of 7
+        return float(row.locator(".widget-readout").inner_text().replace("−", "-"))
+
+    def speak(self, text: str | None = None) -> list[np.ndarray]:
+        """Writes, presses Speak, waits for another sound, and hears every player."""
+        old = self.players.first.get_attribute("src") if self.players.count() else ""
+        if text is not None:
+            self.view.locator("textarea").fill(text)
+        self.click("Speak")
+        self.page.wait_for_function(SETTLED_PANEL, arg=[self.view.element_handle(), old], polling=50)
+        return hear(self.page, self.players)
+
+    def begin(self, text: str) -> None:
+        """Presses Speak for another `text`, and returns when its first player is there."""
+        old = self.players.first.get_attribute("src") if self.players.count() else ""
+        self.view.locator("textarea").fill(text)
+        self.click("Speak")
+        self.page.wait_for_function(FIRST_PLAYER, arg=[self.view.element_handle(), old], polling=50)
+
+    def says(self, *words: str) -> None:
+        for word in words:
+            self.status.filter(has_text=word).wait_for()
+
+
+@pytest.fixture(scope="module")
+def tuning(lab, browser, tmp_path_factory):
+    """voice_tuning after Run All, for several tests."""
+    with notebook(lab, browser, tmp_path_factory, "voice_tuning") as page:
+        yield TuningPanel(page)
+
+
+def test_every_slider_moves_and_the_sound_follows(tuning):
+    assert tuning.view.locator(".widget-hslider").count() == len(SLIDERS)
+    tuning.view.get_by_label("play at once").uncheck()
+    plain = tuning.speak("તમે ક્યારે આવશો?")
+    assert len(plain) == 1 and can_be_heard(plain[0]), describe(plain)
+    before = {name: tuning.press(name, "ArrowRight") for name in SLIDERS}
+    assert all(tuning.press(name, "ArrowRight") > value for name, value in before.items() if name != "duration noise"), before
+    faster = [tuning.press("speaking rate", "PageUp") for _ in range(5)][-1]
+    short = tuning.speak()
+    assert faster > 1 and len(short[0]) < len(plain[0]), describe([*plain, *short])
+    tuning.press("seed", "PageUp")
+    other = tuning.speak()
+    same = min(len(short[0]), len(other[0]), 4000)
+    assert len(other[0]) != len(short[0]) or np.abs(other[0][:same] - short[0][:same]).max() > 10, "another seed, another reading"
+
+
+def test_sentences_appear_one_by_one_play_in_turn_and_their_words_stand_under_the_mel(tuning):
+    tuning.view.get_by_label("play at once").check()
+    heard = tuning.speak("કેમ છો? આજે સવારે.")
+    assert len(heard) == 3 and abs(len(heard[2]) - len(heard[0]) - len(heard[1])) < 4000, describe(heard)
+    tuning.page.wait_for_function("player => player.currentTime > 0", arg=tuning.players.nth(1).element_handle())  # after the first
+    for number, words in enumerate((["કેમ", "છો?"], ["આજે", "સવારે."])):
+        drawing = tuning.view.locator("svg").nth(number)
+        texts = drawing.locator("text")
+        assert texts.all_inner_texts() == words or texts.all_text_contents() == words
+        boxes, whole = [texts.nth(i).bounding_box() for i in range(len(words))], drawing.bounding_box()
+        assert boxes[0]["x"] + boxes[0]["width"] <= boxes[1]["x"] + 1 and boxes[1]["y"] + boxes[1]["height"] <= whole["y"] + whole["height"] + 2
+    tuning.view.get_by_label("play at once").uncheck()
+
+
+def test_a_second_click_wins_stop_stops_and_what_is_wrong_is_said(tuning):
+    tuning.begin("એક બે ત્રણ. " * 200)
+    assert len(tuning.speak("તમે આવશો?")) == 1, "the newer one, whole"
+    tuning.begin("ચાર પાંચ છ. " * 200)
+    tuning.click("Stop")
+    tuning.says("Stopped after")
+    assert 1 <= tuning.players.count() < 201
+    tuning.view.locator("textarea").fill("તમે <sil=500> ક્યારે")
+    tuning.click("Speak")
+    tuning.says("Line 1, character 5", "Write <sil=500ms>")
+
+
+def test_the_voice_changes_presets_are_kept_and_the_sound_is_exported(tuning):
+    first = tuning.speak("તમે ક્યારે આવશો?")
+    voices = tuning.view.get_by_label("voice", exact=True)
+    voices.select_option("example/second")
+    tuning.says("example/second is ready")
+    second = tuning.speak()
+    assert len(first[0]) != len(second[0]) or not np.array_equal(first[0], second[0])
+    link = tuning.view.get_by_role("link", name="Download")
+    tuning.click("Export")
+    link.wait_for()
+    assert link.get_attribute("download").endswith(".mp3")
+    exported = hear_sources(tuning.page, [link.get_attribute("href")])[0]
+    assert abs(len(exported) - len(second[0])) < 100, "the same sound, with an ID3 tag before it"
+    tuning.view.get_by_placeholder("name of a preset").fill("browser")
+    tuning.click("Keep preset")
+    tuning.says("presets.json")
+    tuning.press("speaking rate", "Home")
+    kept = tuning.view.get_by_label("preset", exact=True)
+    kept.select_option("the voice's own")
+    tuning.page.wait_for_function(READOUT, arg=[tuning.view.element_handle(), "1.00"])
+    kept.select_option("browser")
+    tuning.page.wait_for_function(READOUT.replace("===", "!=="), arg=[tuning.view.element_handle(), "1.00"])
+
+
+def test_a_blind_vote_is_cast_by_key_and_by_button_and_stands_in_the_file(tuning, lab):
+    page = tuning.page
+    booth = page.locator(".jp-OutputArea-output .vaani-booth").first
+    booth.get_by_placeholder("your name").fill("Browser")
+    booth.get_by_role("button", name="Begin blind test").click()
+    status = booth.get_by_role("status")
+    for number, vote in enumerate("121", 1):
+        status.filter(has_text=f"Sentence {number} of 3").wait_for()
+        page.wait_for_function("booth => !booth.querySelector('.vaani-vote-1').disabled", arg=booth.element_handle())
+        sounds = hear(page, booth.locator("audio"))
+        levels = [20 * np.log10(np.std(sound)) for sound in sounds]
+        assert len(sounds) == 2 and abs(levels[0] - levels[1]) < 1.5, "two, equally loud"
+        if number == 2:
+            booth.get_by_role("button", name="Second is better").click()
+        else:
+            booth.get_by_label("vote by key").press(vote)
+    status.filter(has_text="of 3 times").wait_for()
+    said = status.inner_text()
+    with open(said[said.index("The votes are in ") + len("The votes are in ") : -1], encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["choice"] for row in rows] == [row[which] for row, which in zip(rows, ("first", "second", "first"), strict=True)]
+    assert f"preferred {sum(row['choice'] == 'B' for row in rows)} of 3 times" in said
+    booth.get_by_role("button", name="All results").click()
+    booth.get_by_role("row").filter(has_text="preferred").first.wait_for()
+
+
+COLAB_WIDGETS = ("ipywidgets==7.7.1", "widgetsnbextension<4", "jupyterlab_widgets<2", "ipython_genutils")
+COLAB_CELL = """import ipywidgets, tempfile
+from pathlib import Path
+from vaani_lib.panel import Panel
+from vaani_lib.voice_tuning import example_voices
+assert ipywidgets.__version__ == "7.7.1", ipywidgets.__version__
+panel = Panel(*example_voices(Path(tempfile.mkdtemp())), "તમે ક્યારે આવશો?")
+panel.speak()
+panel.worker.wait()
+panel.view"""
+
+
+def test_the_panel_works_with_colab_s_ipywidgets(browser, tmp_path_factory):
+    """The kernel's side and the page's side of 7.7.1: a few files beside the environment, which has 8."""
+    home, folder, old = (tmp_path_factory.mktemp(name) for name in ("home7", "notebooks7", "ipywidgets7"))
+    got = subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", old, *COLAB_WIDGETS],
+                         capture_output=True, text=True)
+    if got.returncode:
+        pytest.skip(f"ipywidgets 7.7.1 could not be had: {got.stderr.strip()[-300:]}")
+    cell = {"cell_type": "code", "execution_count": None, "id": "panel", "metadata": {}, "outputs": [], "source": COLAB_CELL}
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    (folder / "colab.ipynb").write_text(json.dumps({"cells": [cell], "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}))
+    environment = settings_of(home)
+    environment["PYTHONPATH"] = os.pathsep.join([str(old), environment["PYTHONPATH"]])
+    environment["JUPYTER_PATH"] = os.pathsep.join([environment["JUPYTER_PATH"], str(old / "share/jupyter")])
+    with running_lab(folder, home, environment) as lab, notebook(lab, browser, tmp_path_factory, "colab") as page:
+        panel = TuningPanel(page)
+        assert panel.view.locator(".ui-slider-handle").count() == len(SLIDERS), "the page draws them as 7.7.1 does"
+        panel.view.get_by_label("play at once").uncheck()
+        plain = hear(page, panel.players)
+        assert [panel.press("speaking rate", "PageUp") for _ in range(3)][-1] > 1
+        faster = panel.speak()
+        assert len(faster[0]) < len(plain[0]), describe([*plain, *faster])
+        assert len(panel.speak("કેમ છો? આજે સવારે.")) == 3
 
 
 def test_experiments_draws_curves_and_plays_each_run(open_notebook):

@@ -92,7 +92,15 @@ def say_command(args: argparse.Namespace) -> int:
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         wav, rate = voice.say(
-            args.text, args.speaker, args.speaking_rate, args.noise_scale, args.noise_scale_duration, args.seed
+            args.text,
+            args.speaker,
+            args.speaking_rate,
+            args.noise_scale,
+            args.noise_scale_duration,
+            args.seed,
+            args.pitch,
+            args.level,
+            args.sentence_pause,
         )
     for warning in said:
         print(f"vaani: {warning.message}", file=sys.stderr)
@@ -297,13 +305,16 @@ def add_bench_options(parser: argparse.ArgumentParser) -> None:
 
 def add_say_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("text")
+    add("text", help="may hold tags: <alpha=1.2> slows down from there on, <sil=500ms> waits")
     add("--model", required=True, help="a voice's folder, a run's folder (its best), or a Hub id")
     add("--out", required=True, metavar="FILE", help="sound file to write: .wav, .flac, .ogg or .mp3")
     add("--speaker", help="name of the speaker (default: the first)")
     add("--speaking-rate", type=float, help="1 is the voice's own; 0.8 is slower")
     add("--noise-scale", type=float, help="liveliness of the sound")
     add("--noise-scale-duration", type=float, help="liveliness of the rhythm")
+    add("--pitch", type=float, help="semitones up or down; the length stays")
+    add("--level", type=float, help="dB louder; it never clips")
+    add("--sentence-pause", type=float, metavar="S", help="seconds between two sentences (default: 0.25)")
     add("--seed", type=int, default=0, help="the same seed gives the same samples (default: 0)")
 
 # %% ../nbs/lib/13_cli.ipynb #0d08ed30
