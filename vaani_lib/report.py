@@ -43,8 +43,6 @@ CODES = {
     "level": Code("Nothing to do: all recordings are brought to one level."),
     "hum": Code("Use a high-pass filter at 80 Hz, or another power supply."),
     # the text
-    "few-columns": Code("Write the row as the others are, such as filename|text|speaker_id."),
-    "repeated-row": Code("Remove one of the rows."),
     "empty-text": Code("Write down what is said, or remove the row."),
     "unknown-characters": Code("Write it in letters that the voice knows; these are left unsaid."),
     "not-nfc": Code("Nothing to do: the spelling is unified (NFC)."),
@@ -80,11 +78,13 @@ class Issue:
     remedy: str
 
 
-def make_issue(code: str, severity: str, file: str, row: int | None, value, message: str) -> Issue:
-    "An issue with the remedy of its code."
+def make_issue(
+    code: str, severity: str, file: str, row: int | None, value, message: str, remedy: str | None = None
+) -> Issue:
+    "An issue, with the remedy of its code if there is no better one."
     assert severity in SEVERITIES, (severity, SEVERITIES)
     value = round(float(value), 4) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
-    return Issue(code, severity, file, row, value, message, CODES[code].remedy)
+    return Issue(code, severity, file, row, value, message, remedy or CODES[code].remedy)
 
 # %% ../nbs/lib/03_report.ipynb #7329d501
 def _shorten(name: str, width: int = 36) -> str:

@@ -184,7 +184,7 @@ def _read_row(fields: list[str], columns: Columns, path: Path, line: int) -> Tab
     if len(fields) < columns.needed:
         name = fields[0] if fields and columns.file == 0 else ""
         found = f"has {len(fields)} of the {columns.needed} columns it needs"
-        return RowProblem("few-columns", path, line, name, found)
+        return RowProblem("empty-text" if len(fields) <= columns.text else "unreadable", path, line, name, found)
     name, text = fields[columns.file], fields[columns.text]
     if not text.strip() and columns.fallback is not None:
         text = fields[columns.fallback]
