@@ -189,21 +189,30 @@ def test_another_rate_for_another_voice(tmp_path):
     assert prepared.sample_rate == 22050 and abs(prepared.all_rows[0].length - 0.6 * 22050) < 400
 
 
-def test_killed_while_preparing_leaves_no_half_set(tmp_path):
+def test_killed_while_preparing_leaves_no_half_set_and_goes_on_from_there(tmp_path):
     corpus_at(tmp_path / "data", 22050)
-    code = ("import os, signal, sys; from vaani_lib import corpus\n"
-            "work = corpus.prepare_waveform; seen = []\n"
-            "def dies(*args):\n"
+    code = ("import os, signal, sys; from vaani_lib import corpus, prepared\n"
+            "prepared.ShardWriter.__init__.__defaults__ = ('', 20_000)  # two sentences in a shard\n"
+            "work = corpus.prepare_samples; seen = []\n"
+            "def counts(*args):\n"
             "    seen.append(1)\n"
-            "    if len(seen) == 4: os.kill(os.getpid(), signal.SIGKILL)\n"
+            "    if len(seen) > int(sys.argv[3]): os.kill(os.getpid(), signal.SIGKILL)\n"
             "    return work(*args)\n"
-            "corpus.prepare_waveform = dies\n"
-            "corpus.prepare(corpus.read_corpus(sys.argv[1]), sys.argv[2])\n")
-    done = subprocess.run([sys.executable, "-c", code, tmp_path / "data", tmp_path / "set"], capture_output=True)
-    assert done.returncode == -9, done.stderr.decode()
-    assert not (tmp_path / "set").exists()
-    prepared = prepare(read_corpus(tmp_path / "data"), tmp_path / "set")
-    assert len(prepared.all_rows) == 6 and sorted(p.name for p in tmp_path.iterdir()) == ["data", "set"]
+            "corpus.prepare_samples = counts\n"
+            "corpus.parallel_map = lambda function, items, title: map(function, items)\n"
+            "corpus.prepare(corpus.read_corpus(sys.argv[1]), sys.argv[2]); print(len(seen))\n")
+
+    def attempt(out: str, most: int):
+        command = [sys.executable, "-c", code, tmp_path / "data", tmp_path / out, str(most)]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    for most in (5, 1):
+        assert attempt("set", most).returncode == -9 and not (tmp_path / "set").exists()
+    done = attempt("set", 6)
+    assert done.stdout.strip() == "2", f"four sentences were there already\n{done.stderr}"
+    assert attempt("whole", 6).stdout.strip() == "6" and sorted(p.name for p in tmp_path.iterdir()) == ["data", "set", "whole"]
+    for path in (tmp_path / "whole").iterdir():
+        assert (tmp_path / "set" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path):

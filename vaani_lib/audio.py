@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SAMPLE_RATE', 'FFT_LENGTH', 'HOP_LENGTH', 'MEL_BANDS', 'to_int16', 'from_int16', 'resample', 'load_audio',
-           'encode_audio', 'write_audio', 'missing_bytes', 'spectrogram', 'mel_from_spectrogram', 'frame_levels',
-           'speech_level', 'set_level', 'speech_bounds', 'trim_silence']
+           'encode_audio', 'write_audio', 'missing_bytes', 'Unusable', 'read_file', 'decode_audio', 'spectrogram',
+           'mel_from_spectrogram', 'frame_levels', 'speech_level', 'set_level', 'speech_bounds', 'trim_silence']
 
 # %% ../nbs/lib/02_audio.ipynb #62889bd2
 import io
@@ -92,6 +92,44 @@ def missing_bytes(data: bytes) -> int:
             return max(0, position + 8 + size - len(data)) if size < 0xFFFFFF00 else 0
         position += 8 + size + size % 2
     return max(1, position - len(data))
+
+# %% ../nbs/lib/02_audio.ipynb #e21c5b09
+class Unusable(ValueError):
+    "A recording that cannot be read: a sentence, and the `code` of the fault."
+
+    def __init__(self, code: str, sentence: str):
+        super().__init__(sentence)
+        self.code = code
+
+
+def read_file(path) -> bytes:
+    "The bytes of the recording at `path`; Unusable says why there are none."
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            raise Unusable("missing-file", "the file is not there") from error
+        raise Unusable("unreadable", f"it cannot be read ({error.strerror})") from error
+    if not data:
+        raise Unusable("empty-file", "the file has no bytes")
+    return data
+
+
+def decode_audio(data: bytes) -> tuple[np.ndarray, int]:
+    "All channels of an audio file, float32 (T, channels), and its rate in Hz; Unusable where some of it is missing."
+    if missing := missing_bytes(data):
+        raise Unusable("truncated", f"it ends after {len(data)} of {len(data) + missing} bytes")
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            promised, rate = file.frames, file.samplerate
+            wav = file.read(dtype="float32", always_2d=True)
+    except RuntimeError as error:  # soundfile's errors are RuntimeErrors
+        raise Unusable("unreadable", f"it cannot be decoded ({error})") from error
+    if not len(wav):
+        raise Unusable("empty-file", "the file holds no samples")
+    if len(wav) < promised < 2**40:
+        raise Unusable("truncated", f"it holds {len(wav)} of {promised} samples")
+    return wav, rate
 
 # %% ../nbs/lib/02_audio.ipynb #0dea552b
 @lru_cache(maxsize=8)

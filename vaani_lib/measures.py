@@ -4,20 +4,20 @@
 
 # %% auto #0
 __all__ = ['Measures', 'clipped_share', 'signal_to_noise', 'power_frames', 'band_limit', 'mains_hum', 'sound_signature',
-           'same_recording', 'measure']
+           'same_recording', 'measure', 'measure_samples']
 
 # %% ../nbs/lib/03_measures.ipynb #100b1f56
 import hashlib
-import io
-from dataclasses import dataclass, field
+from base64 import b64decode, b64encode
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 # %% ../nbs/lib/03_measures.ipynb #30c3533d
 import numpy as np
-import soundfile
+from scipy import fft  # on float32 several times as quick as numpy's
 
 # %% ../nbs/lib/03_measures.ipynb #d042cd3f
-from .audio import frame_levels, load_audio, missing_bytes, speech_bounds, speech_level
+from .audio import Unusable, decode_audio, frame_levels, load_audio, read_file, speech_bounds, speech_level
 
 # %% ../nbs/lib/03_measures.ipynb #c597ed42
 @dataclass(frozen=True)
@@ -40,13 +40,25 @@ class Measures:
     snr: float = 120.0  # loud frames over the quietest, dB
     bandwidth: float = 0.0  # where the spectrum breaks off, or half the rate
     hum: float = -120.0  # 50 or 60 Hz in relation to the speech, dB
-    signature: np.ndarray = field(default_factory=lambda: np.zeros(256, np.float16), repr=False, compare=False)
+    signature: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int8), repr=False, compare=False)
     sha: str = ""  # of the samples, so a copy under another name has the same
 
     @property
     def speech(self) -> float:
         "Seconds from the first to the last sound."
         return max(0.0, self.seconds - self.lead - self.tail)
+
+    def to_json(self) -> dict:
+        "As JSON holds it, without what is usual; the signature in base64."
+        usual, signature = asdict(Measures()), b64encode(self.signature.tobytes()).decode()
+        return {k: v for k, v in asdict(self).items() if k != "signature" and v != usual[k]} | {"signature": signature}
+
+    @classmethod
+    def from_json(cls, content: dict) -> "Measures":
+        "What `to_json` wrote."
+        fault = tuple(content["fault"]) if "fault" in content else None
+        signature = np.frombuffer(b64decode(content["signature"]), np.int8)
+        return cls(**{**content, "fault": fault, "signature": signature})
 
 # %% ../nbs/lib/03_measures.ipynb #67a73b4f
 def clipped_share(wav: np.ndarray) -> float:
@@ -68,11 +80,13 @@ def signal_to_noise(wav: np.ndarray, sample_rate: int) -> float:
 
 # %% ../nbs/lib/03_measures.ipynb #3fbbfee3
 def power_frames(wav: np.ndarray, sample_rate: int) -> np.ndarray:
-    "Power spectra of `wav` (T,) in half-overlapping Hann windows of 46 ms, (F, bins) float32."
-    size = max(64, int(0.0232 * sample_rate) * 2)
+    "Power spectra of `wav` (T,) in half-overlapping Hann windows of about 46 ms, (F, bins) float32, 6000 at most."
+    sizes = (size for power in range(6, 14) for size in (2**power, 3 * 2 ** (power - 1)))  # quick to transform
+    size = min(sizes, key=lambda size: abs(size - 0.046 * sample_rate))
     wav = np.pad(wav, (0, max(0, size - len(wav))))
-    frames = np.lib.stride_tricks.sliding_window_view(wav, size)[:: size // 2]
-    return np.abs(np.fft.rfft(frames * np.hanning(size).astype(np.float32), axis=1)).astype(np.float32) ** 2
+    step = max(size // 2, len(wav) // 6000)  # an hour would need gigabytes: of long recordings, samples
+    frames = np.lib.stride_tricks.sliding_window_view(wav, size)[::step]
+    return np.abs(fft.rfft(frames * np.hanning(size).astype(np.float32), axis=1)).astype(np.float32) ** 2
 
 
 def band_limit(power: np.ndarray, sample_rate: int) -> float:
@@ -99,7 +113,7 @@ def mains_hum(wav: np.ndarray, sample_rate: int) -> float:
     if len(wav) < sample_rate:
         return -120.0
     size, rate = 1 << len(low).bit_length(), sample_rate / factor
-    power = np.abs(np.fft.rfft(low * np.hanning(len(low)).astype(np.float32), size)) ** 2
+    power = np.abs(fft.rfft(low * np.hanning(len(low)).astype(np.float32), size)) ** 2
     near = lambda start, end: power[int(start * size / rate) : int(end * size / rate) + 1]
     found = -120.0
     for mains, below, above in ((50, (40, 46), (54, 57)), (60, (52, 57), (64, 68))):
@@ -110,7 +124,7 @@ def mains_hum(wav: np.ndarray, sample_rate: int) -> float:
 
 # %% ../nbs/lib/03_measures.ipynb #dfcb9eca
 def sound_signature(power: np.ndarray, sample_rate: int) -> np.ndarray:
-    "How 8 bands between 100 and 5000 Hz move over 32 slices: a unit vector (256,) that ignores gain, as float16."
+    "How 8 bands between 100 and 5000 Hz move over 32 slices: int8 (256,), the same at any gain."
     bins = np.geomspace(100, min(5000, 0.45 * sample_rate), 9) / (sample_rate / 2) * (power.shape[1] - 1)
     bins = np.maximum.accumulate(np.round(bins).astype(int) + np.arange(9) // 9)
     bands = np.stack([power[:, a : max(b, a + 1)].sum(1) for a, b in zip(bins, bins[1:], strict=False)], axis=1)
@@ -119,7 +133,7 @@ def sound_signature(power: np.ndarray, sample_rate: int) -> np.ndarray:
     slices = np.diff(np.stack([np.interp(at, np.arange(len(bands) + 1), totals[:, b]) for b in range(8)], 1), axis=0)
     shape = np.maximum(slices, 0) ** 0.25  # a cube root or so, as loudness has it: quiet parts count as well
     shape = shape - shape.mean(0)
-    return (shape / (np.linalg.norm(shape) + 1e-9)).astype(np.float16).ravel()
+    return np.rint(127 * shape / (np.abs(shape).max() + 1e-9)).astype(np.int8).ravel()
 
 # %% ../nbs/lib/03_measures.ipynb #29232eb4
 def same_recording(path: Path, other: Path, rate: int = 8000) -> bool:
@@ -127,59 +141,42 @@ def same_recording(path: Path, other: Path, rate: int = 8000) -> bool:
     wavs = [load_audio(p, rate)[0] for p in (path, other)]
     wavs = [wav - wav.mean() for wav in wavs]
     size = 1 << (len(wavs[0]) + len(wavs[1])).bit_length()
-    first, second = (np.fft.rfft(wav, size) for wav in wavs)
-    overlap = np.abs(np.fft.irfft(first * second.conj(), size)).max()
+    first, second = (fft.rfft(wav, size) for wav in wavs)
+    overlap = np.abs(fft.irfft(first * second.conj(), size)).max()
     return bool(overlap > 0.8 * np.linalg.norm(wavs[0]) * np.linalg.norm(wavs[1]) > 0)
 
 # %% ../nbs/lib/03_measures.ipynb #0b3bc9b6
-def _decode(path: Path) -> tuple[np.ndarray, int] | tuple[str, str]:
-    "The samples (T, channels) and the rate, or (code, sentence) of what is wrong with the file."
-    if not path.is_file():
-        return "missing-file", "the file is not there"
-    try:
-        data = path.read_bytes()
-        if not data:
-            return "empty-file", "the file has no bytes"
-        if missing := missing_bytes(data):
-            return "truncated", f"it ends after {len(data)} of {len(data) + missing} bytes"
-        promised = soundfile.info(io.BytesIO(data)).frames
-        wav, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
-    except (OSError, RuntimeError) as error:  # soundfile's errors are RuntimeErrors
-        return "unreadable", f"it cannot be decoded ({error})"
-    if not len(wav):
-        return "empty-file", "the file holds no samples"
-    if len(wav) < promised < 2**40:
-        return "truncated", f"it holds {len(wav)} of {promised} samples"
-    return wav, rate
-
-
 def measure(path) -> Measures:
     "Every figure of the recording at `path`; its `fault` where it cannot be decoded."
-    wav, rate = _decode(Path(path))
-    if isinstance(wav, str):
-        return Measures(fault=(wav, rate))
+    try:
+        return measure_samples(*decode_audio(read_file(path)))
+    except Unusable as error:
+        return Measures(fault=(error.code, str(error)))
+
+
+def measure_samples(wav: np.ndarray, rate: int) -> Measures:
+    "Every figure of `wav` (T, channels) at `rate` Hz."
     channels, bad = wav.shape[1], int((~np.isfinite(wav)).sum())
-    sha = hashlib.sha256(wav.tobytes()).hexdigest()
+    sha = hashlib.sha256(np.ascontiguousarray(wav)).hexdigest()
     wav = np.nan_to_num(wav, nan=0.0, posinf=0.0, neginf=0.0).mean(axis=1) if bad or channels > 1 else wav[:, 0]
     offset = float(wav.mean())
     centred = wav - np.float32(offset)
     start, end = speech_bounds(centred, rate)
     spoken = centred[start:end] if end else centred
-    power = power_frames(spoken, rate)
+    times = {"seconds": len(wav) / rate, "lead": start / rate, "tail": (len(wav) - end) / rate if end else 0.0}
+    sound = {"peak": float(np.abs(wav).max()), "clipped": clipped_share(wav), "dc_offset": offset}
     return Measures(
-        rate=rate,
-        channels=channels,
-        seconds=len(wav) / rate,
-        lead=start / rate,
-        tail=(len(wav) - end) / rate if end else 0.0,
-        bad_samples=bad,
-        peak=float(np.abs(wav).max()),
-        level=speech_level(centred, rate),
-        clipped=clipped_share(wav),
-        dc_offset=offset,
-        snr=signal_to_noise(centred, rate),
-        bandwidth=band_limit(power, rate),
-        hum=mains_hum(centred, rate),
-        signature=sound_signature(power, rate),
-        sha=sha,
+        rate=rate, channels=channels, bad_samples=bad, sha=sha, **times, **sound, **_heard(centred, spoken, rate)
     )
+
+
+def _heard(centred: np.ndarray, spoken: np.ndarray, rate: int) -> dict:
+    "What the level and the spectrum say of all of it, and of its speech."
+    power = power_frames(spoken, rate)
+    return {
+        "level": speech_level(centred, rate),
+        "snr": signal_to_noise(centred, rate),
+        "hum": mains_hum(centred, rate),
+        "bandwidth": band_limit(power, rate),
+        "signature": sound_signature(power, rate),
+    }

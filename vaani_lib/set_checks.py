@@ -51,11 +51,12 @@ def _candidates(recordings: list[Recording]) -> Iterator[tuple[Recording, Record
     "Pairs of about the same length and with similar signatures; each pair once."
     recordings = sorted(recordings, key=lambda r: r.measures.speech)
     lengths = np.array([r.measures.speech for r in recordings])
-    signatures = np.stack([r.measures.signature for r in recordings])
+    signatures = np.stack([r.measures.signature for r in recordings]).astype(np.float32)
+    signatures /= np.maximum(np.linalg.norm(signatures, axis=1, keepdims=True), 1e-9)
     ends = np.searchsorted(lengths, lengths * 1.05 + 0.05)
     for start in range(0, len(recordings), 256):
         block, last = slice(start, start + 256), ends[min(start + 255, len(recordings) - 1)]
-        alike = signatures[block].astype(np.float32) @ signatures[start:last].astype(np.float32).T > 0.9
+        alike = signatures[block] @ signatures[start:last].T > 0.9
         for i, j in zip(*np.nonzero(alike), strict=True):
             if i < j and start + j < ends[start + i]:
                 yield recordings[start + i], recordings[start + j]
