@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 # %% ../nbs/lib/02_layouts.ipynb #e6946aed
+from .hub_datasets import is_saved_dataset, lay_out_dataset, may_be_hub_id
 from .tables import RowProblem, read_table
 from .spelling import clean
 
@@ -69,6 +70,10 @@ def find_tables(folder: Path) -> list[Path]:
     for name in ("metadata.csv", "metadata.tsv", "metadata.jsonl", "metadata.txt", "txt.done.data"):
         if name in files:
             return [files[name]]
+    if (folder / "etc" / "txt.done.data").is_file():
+        return [folder / "etc" / "txt.done.data"]  # Festvox keeps it there
+    if "validated.tsv" in files and "train.tsv" not in files:
+        return [files["validated.tsv"]]  # Common Voice, of which somebody keeps what listeners agreed on
     indexes = [path for name, path in files.items() if re.fullmatch(r"line_index.*\.tsv", name)]
     tables = [path for name, path in files.items() if name.endswith((".csv", ".tsv")) and name != "left_out.csv"]
     return indexes or (tables if len(tables) == 1 else [])
@@ -194,7 +199,9 @@ def _without_repeats(utterances: list[Utterance], tables: list[Path]) -> tuple[l
 
 def read_corpus(data_dir, valid_share: float = 0.1, seed: int = 0) -> Corpus:
     "The corpus in `data_dir`; without a valid/ of its own, `valid_share` of it is held back, chosen by `seed`."
-    root = Path(data_dir)
+    root, words = Path(data_dir), []
+    if is_saved_dataset(root) or may_be_hub_id(data_dir):
+        root, words = lay_out_dataset(data_dir), ["a Hugging Face dataset"]
     parts = _parts(root)
     audio, found, tables, problems, layouts = list_audio(root), [], [], [], {}
     for split, path in parts:
@@ -214,6 +221,6 @@ def read_corpus(data_dir, valid_share: float = 0.1, seed: int = 0) -> Corpus:
     found, repeats = _without_repeats(found, tables)
     if not any(split == "valid" for split, _ in parts):
         found = split_by_text(found, valid_share, seed)
-    words = [f"{' and '.join(names)} ({layout})" for layout, names in layouts.items()]
+    words += [f"{' and '.join(names)} ({layout})" for layout, names in layouts.items()]
     words += [] if any(split == "valid" for split, _ in parts) else ["some sentences held back for valid"]
     return Corpus(root, tuple(found), "; ".join(words), tuple(problems + repeats))

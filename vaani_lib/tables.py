@@ -85,6 +85,8 @@ def read_text(path: Path) -> str:
     if data[:4] == b"PK\x03\x04":
         raise ValueError(f"{path} is a zip or an Excel workbook, not text. Save it as CSV (UTF-8) and try again.")
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    if encoding != "utf-16" and b"\0" in data[:400]:  # UTF-16 without its mark: every line end has a zero byte
+        encoding = "utf-16-be" if data[:400:2].count(0) > data[1:400:2].count(0) else "utf-16-le"
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
