@@ -124,7 +124,8 @@ def decode_audio(data: bytes) -> tuple[np.ndarray, int]:
             promised, rate = file.frames, file.samplerate
             wav = file.read(dtype="float32", always_2d=True)
     except RuntimeError as error:  # soundfile's errors are RuntimeErrors
-        raise Unusable("unreadable", f"it cannot be decoded ({error})") from error
+        why = getattr(error, "error_string", str(error)).rstrip(".")  # without the name of the object that was read
+        raise Unusable("unreadable", f"it cannot be decoded ({why})") from error
     if not len(wav):
         raise Unusable("empty-file", "the file holds no samples")
     if len(wav) < promised < 2**40:

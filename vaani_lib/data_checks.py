@@ -46,7 +46,7 @@ def prepare_checked(
     prepared = prepare(corpus, out_dir, sample_rate=sample_rate, inspection=checker)
     if not checker.recordings:  # the set was there, and so should be what was found when it was made
         try:
-            return read_report(Path(out_dir), corpus.root), prepared
+            return read_report(Path(out_dir), corpus), prepared
         except (OSError, ValueError, KeyError):
             return check_corpus(corpus, limits, tokenizer), prepared
     return checker.report(), prepared
