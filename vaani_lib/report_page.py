@@ -11,9 +11,9 @@ from pathlib import Path
 
 # %% ../nbs/lib/09_report_page.ipynb #138cbb77
 import numpy as np
+import soundfile
 
 # %% ../nbs/lib/09_report_page.ipynb #e45c2e45
-from .audio import load_audio
 from .display import OKABE_ITO, player
 from .report import Issue, Report
 
@@ -82,11 +82,12 @@ audio{width:100%;height:36px}"""
 def _sound(path: Path) -> str:
     "Waveform and player of the file, or nothing where it has no sound."
     try:
-        wav, rate = load_audio(path)
-    except (ValueError, OSError):
+        with soundfile.SoundFile(path) as file:
+            seconds, rate = file.frames / file.samplerate, file.samplerate
+            wav = file.read(15 * rate, dtype="float32", always_2d=True).mean(axis=1)
+    except (RuntimeError, OSError):  # soundfile's errors are RuntimeErrors
         return ""
-    seconds = len(wav) / rate
-    wav = np.clip(np.nan_to_num(wav[: 15 * rate], posinf=0, neginf=0), -1, 1)
+    wav = np.clip(np.nan_to_num(wav, posinf=0, neginf=0), -1, 1)
     if not len(wav):
         return ""
     length = f"<p>{seconds:.1f} s" + ", of which the first 15 s are here" * (seconds > 15) + "</p>"
