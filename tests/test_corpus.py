@@ -95,7 +95,7 @@ def test_ljspeech_reads_the_normalised_text(tmp_path):
     said = ["Doctor Smith came", "It was five then", "Mister Low", "seven of them", "in nineteen", "the end of it"]
     lines = [f"{name[:-4]}|{a}|{b}\n" for name, a, b in zip(NAMES, raw, said, strict=True)]
     (tmp_path / "metadata.csv").write_text("".join(lines))
-    assert [text for _, text, _ in read(tmp_path)] == said
+    assert [text for _, text, _ in read(tmp_path)] == said and "as in LJSpeech" in read_corpus(tmp_path).layout
 
 
 def test_openslr_has_the_speaker_in_the_name_and_may_come_in_two_tables(tmp_path):
@@ -105,6 +105,7 @@ def test_openslr_has_the_speaker_in_the_name_and_may_come_in_two_tables(tmp_path
         lines = [f"{name[:-4]}\t{text}\n" for name, text in zip(names[half], TEXTS[half], strict=True)]
         (tmp_path / table).write_text("".join(lines), encoding="utf-8")
     assert read(tmp_path) == [(name, text, name[:9]) for name, text in zip(names, TEXTS, strict=True)]
+    assert "speakers in the names as in OpenSLR" in read_corpus(tmp_path).layout
 
 
 def test_common_voice_has_train_and_dev_in_one_folder(tmp_path):
@@ -112,7 +113,7 @@ def test_common_voice_has_train_and_dev_in_one_folder(tmp_path):
     for table, half in (("train.tsv", slice(0, 4)), ("dev.tsv", slice(4, 6)), ("invalidated.tsv", slice(0, 6))):
         lines = [f"asha\t{name.replace('wav', 'mp3')}\t{text}\t2\n" for name, text, _ in WANTED[half]]
         (tmp_path / table).write_text("client_id\tpath\tsentence\tup_votes\n" + "".join(lines), encoding="utf-8")
-    assert [text for _, text, _ in read(tmp_path)] == TEXTS
+    assert [text for _, text, _ in read(tmp_path)] == TEXTS and "as in Common Voice" in read_corpus(tmp_path).layout
     assert [u.split for u in read_corpus(tmp_path).utterances] == ["train"] * 4 + ["valid"] * 2
 
 
@@ -156,7 +157,7 @@ def test_audiofolder_with_json_lines(tmp_path):
     record(tmp_path / "train", NAMES)
     lines = [json.dumps({"file_name": name, "text": text, "speaker": who}) + "\n" for name, text, who in WANTED]
     (tmp_path / "train" / "metadata.jsonl").write_text("".join(lines), encoding="utf-8")
-    assert read(tmp_path) == WANTED
+    assert read(tmp_path) == WANTED and "audiofolder" in read_corpus(tmp_path).layout
 
 
 def test_indictts(tmp_path):
@@ -164,6 +165,7 @@ def test_indictts(tmp_path):
     lines = [f'( {name[:-4]} " {text} " )\n' for name, text in zip(NAMES, TEXTS, strict=True)]
     (tmp_path / "txt.done.data").write_text("".join(lines), encoding="utf-8")
     assert [(name, text.strip()) for name, text, _ in read(tmp_path)] == [row[:2] for row in WANTED]
+    assert "as in IndicTTS" in read_corpus(tmp_path).layout
 
 
 def test_festvox_keeps_its_table_in_etc(tmp_path):

@@ -22,8 +22,8 @@ def is_saved_dataset(folder: Path) -> bool:
 
 
 def may_be_hub_id(name) -> bool:
-    "Whether `name` could be a dataset on the Hub, such as google/fleurs, and is no folder here."
-    return bool(re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", str(name))) and not Path(name).exists()
+    "Whether `name` could be a dataset on the Hub, such as google/fleurs:gu_in, and is no folder here."
+    return bool(re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(:[\w.-]+)?", str(name))) and not Path(name).exists()
 
 # %% ../nbs/lib/01_hub_datasets.ipynb #af17a827
 _SUFFIXES = {b"RIFF": ".wav", b"fLaC": ".flac", b"OggS": ".ogg"}
@@ -59,15 +59,14 @@ def _load(source):
     try:
         import datasets
     except ImportError as error:
-        kind = "was saved by" if Path(source).exists() else "is no folder here; it may be a dataset for"
-        raise FileNotFoundError(
-            f"{source} {kind} Hugging Face's package datasets, which is not installed. Install it with: pip install datasets"
-        ) from error
+        here = f"{source} was saved by Hugging Face's package datasets, which is not installed. Install it with"
+        elsewhere = f"There is no folder {source}. If it is a dataset on the Hugging Face Hub, install what reads it"
+        raise FileNotFoundError(f"{here if Path(source).exists() else elsewhere}: pip install datasets") from error
     if Path(source).exists():
         found = datasets.load_from_disk(str(source))
     else:
         try:
-            found = datasets.load_dataset(str(source))
+            found = datasets.load_dataset(*str(source).split(":"))
         except Exception as error:  # of the Hub, the network or the dataset's own kind
             raise FileNotFoundError(
                 f"There is no folder {source}, and the Hugging Face Hub gave no dataset of that name "
@@ -82,7 +81,7 @@ def lay_out_dataset(source, cache: Path | None = None) -> Path:
     splits = _load(source)
     wanted = {"train": "train"} | {name: "valid" for name in ("validation", "valid", "dev") if name in splits}
     known = str([(name, splits[name]._fingerprint) for name in wanted if name in splits])
-    folder = cache / f"{Path(source).name}-{hashlib.sha256(known.encode()).hexdigest()[:12]}"
+    folder = cache / f"{Path(str(source).replace(':', '-')).name}-{hashlib.sha256(known.encode()).hexdigest()[:12]}"
     if folder.is_dir():
         return folder
     partial = folder.with_name(f".{folder.name}.partial")

@@ -153,7 +153,10 @@ def _columns_by_name(header: list[str]) -> Columns:
     find = lambda wanted: next((names.index(name) for name in wanted if name in names), None)
     raw, normalised = find(_TEXT_COLUMNS), find(_NORMALISED_COLUMNS)
     text, fallback = (raw, None) if normalised is None else (normalised, raw)
-    return Columns(find(_FILE_COLUMNS), text, find(_SPEAKER_COLUMNS), fallback, f"with the header {', '.join(header)}")
+    known = {"client_id": " as in Common Voice", "file_name": " as in a Hugging Face audiofolder"}
+    like = next((words for name, words in known.items() if name in names), "")
+    words = f"with the header {', '.join(header)}{like}"
+    return Columns(find(_FILE_COLUMNS), text, find(_SPEAKER_COLUMNS), fallback, words)
 
 # %% ../nbs/lib/01_tables.ipynb #14a77a75
 def _columns_by_content(rows: list[list[str]]) -> Columns:
@@ -247,8 +250,10 @@ def read_table(path) -> Table:
     except ValueError as error:
         raise ValueError(f"{path} {error}") from error
     rows = [_read_row(row, columns, path, line) for line, row in fields[header:]]
+    usable = tuple(row for row in rows if isinstance(row, TableRow))
+    named = columns.speaker is None and any(row.speaker == speaker_of(row.name) != "speaker" for row in usable)
     return Table(
-        tuple(row for row in rows if isinstance(row, TableRow)),
+        usable,
         tuple(row for row in rows if isinstance(row, RowProblem)),
-        f"{layout}, {columns.words}",
+        f"{layout}, {columns.words}" + ", speakers in the names as in OpenSLR" * named,
     )
