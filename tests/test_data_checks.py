@@ -100,9 +100,11 @@ def clipped(share):
     return plant
 
 
-def noisy(snr):
+def noisy(snr, colour=0.0):
     def plant(wav, rate, rng):
-        noise = rng.standard_normal(len(wav)) * 10 ** ((speech_level(wav, rate) - snr) / 20)
+        spectrum = np.fft.rfft(rng.standard_normal(len(wav))) / np.maximum(1, np.arange(len(wav) // 2 + 1)) ** colour
+        noise = np.fft.irfft(spectrum, len(wav))
+        noise *= 10 ** ((speech_level(wav, rate) - snr) / 20) / noise.std()
         return wav_bytes(0.5 * (wav + noise), rate)
     return plant
 
@@ -160,7 +162,7 @@ SOUND_FAULTS = {
     "too-short": [cut(0.04), cut(0.2), cut(0.45)],
     "too-long": [lambda w, r, g, s=s: wav_bytes(np.resize(w, int(s * r)), r) for s in (21, 35)],
     "edge-silence": [edges(1.1, 0), edges(1.3, 0), edges(0, 2), edges(1.2, 4, room=1e-4), edges(1.5, 2, room=4e-3)],
-    "noisy": [noisy(snr) for snr in (12, 10, 5, 0)],
+    "noisy": [noisy(snr) for snr in (20, 15, 10, 5, 0)] + [noisy(snr, 0.5) for snr in (15, 10, 0)],
     "narrow-band": [at_rate(8000, back=True), at_rate(11025, back=True)],
     "level": [lambda w, r, g, x=x: wav_bytes(x * w, r) for x in (0.2, 0.15, 0.08, 0.03)],
     "hum": [hum(level) for level in (-35, -30, -20, -10)],

@@ -110,7 +110,7 @@ _RULES = 3
 class Checker(Inspection):
     "Collects the faults of `corpus`; `tokenizer`, if given, says what the voice knows."
 
-    version = "1"
+    version = "2"
 
     def __init__(self, corpus: Corpus, limits: Limits, tokenizer=None):
         self.corpus, self.limits, self.tokenizer = corpus, limits, tokenizer

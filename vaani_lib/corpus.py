@@ -33,7 +33,17 @@ from vaani_lib.audio import (
 )
 from .config import read_json
 from .layouts import Corpus, Utterance, list_audio, locate, name_in, read_corpus
-from .prepared import FORMAT, Kept, PreparedSet, Row, ShardWriter, in_place_of, is_prepared, load_prepared
+from vaani_lib.prepared import (
+    FORMAT,
+    Kept,
+    PreparedSet,
+    Row,
+    ShardWriter,
+    in_place_of,
+    is_intact,
+    is_prepared,
+    load_prepared,
+)
 from .spelling import clean
 
 # %% ../nbs/lib/03_corpus.ipynb #875fc943
@@ -190,6 +200,8 @@ def _reusable(out: Path, job: _Job) -> PreparedSet | None:
     try:
         existing, source = load_prepared(out), read_json(out / "prepared.json")["source"]
     except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if not is_intact(out):
         return None
     paths = [utterance.audio for utterance in job.corpus.utterances]
     return existing if source == job.source(list(parallel_map(_sha, paths, "Comparing"))) else None

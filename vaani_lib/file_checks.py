@@ -34,6 +34,8 @@ class Limits:
     offset: float = 0.005
     silent: float = -65.0  # level of the speech
     snr: float = 17.0
+    steady_snr: float = 50.0  # below it there is a noise that never stops; then `snr` must be above the next one
+    snr_with_noise: float = 25.0
     hum: float = -45.0
     level: float = 8.0  # away from the median of the set
     rate: float = 1.5  # times faster or slower than the speaker's median
@@ -81,7 +83,7 @@ def _quality_issues(issue, m: Measures, limits: Limits) -> Iterator[Issue]:
         yield issue("clipped", "warning", 100 * m.clipped, f"{100 * m.clipped:.2f}% of the samples lie on flat tops")
     if abs(m.dc_offset) > limits.offset:
         yield issue("dc-offset", "warning", abs(m.dc_offset), f"the zero line is at {m.dc_offset:+.3f}")
-    if m.snr < limits.snr:
+    if m.snr < limits.snr or (m.steady_snr < limits.steady_snr and m.snr < limits.snr_with_noise):
         yield issue("noisy", "warning", m.snr, f"the speech is only {m.snr:.0f} dB over the noise")
     if m.bandwidth < 0.45 * min(m.rate, limits.sample_rate):
         yield issue("narrow-band", "warning", m.bandwidth, f"{m.rate} Hz, but nothing above {m.bandwidth:.0f} Hz")
