@@ -115,7 +115,7 @@ class Checker(Inspection):
     def __init__(self, corpus: Corpus, limits: Limits, tokenizer=None):
         self.corpus, self.limits, self.tokenizer = corpus, limits, tokenizer
         audio = list_audio(corpus.root)
-        self.recordings, self.issues, self._bad = [], [], {}
+        self.recordings, self.issues, self._bad, self.found = [], [], {}, None  # found: the report, once finished
         self._add(_row_issues(corpus, audio))
         vocabulary = sorted(tokenizer.get_vocab()) if tokenizer is not None else []
         rules = json.dumps([_RULES, vars(limits), vocabulary, sorted(audio)])
@@ -133,8 +133,8 @@ class Checker(Inspection):
         return self._bad.get(name)
 
     def finish(self, folder: Path) -> None:
-        report = self.report()
-        write_json(folder / "report.json", {"figures": report.figures, "issues": [vars(i) for i in report.issues]})
+        found = self.found = self.report()
+        write_json(folder / "report.json", {"figures": found.figures, "issues": [vars(i) for i in found.issues]})
 
     def report(self) -> Report:
         "What was found in the recordings seen so far."

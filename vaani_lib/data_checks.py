@@ -44,9 +44,9 @@ def prepare_checked(
     limits, corpus = _limits(sample_rate, segment_samples), read_corpus(data_dir)
     checker = Checker(corpus, limits, tokenizer)
     prepared = prepare(corpus, out_dir, sample_rate=sample_rate, inspection=checker)
-    if not checker.recordings:  # the set was there, and so should be what was found when it was made
-        try:
-            return read_report(Path(out_dir), corpus), prepared
-        except (OSError, ValueError, KeyError):
-            return check_corpus(corpus, limits, tokenizer), prepared
-    return checker.report(), prepared
+    if checker.found is not None:
+        return checker.found, prepared
+    try:  # the set was there, and so should be what was found when it was made
+        return read_report(Path(out_dir), corpus), prepared
+    except (OSError, ValueError, KeyError):
+        return check_corpus(corpus, limits, tokenizer), prepared

@@ -96,10 +96,10 @@ def steady_signal_to_noise(power: np.ndarray, sample_rate: int) -> float:
     edges = np.unique(np.round(np.arange(1000, min(8000, 0.475 * sample_rate), 250) / step).astype(int))
     if len(edges) < 2:
         return 120.0
-    bands = np.add.reduceat(power[:, : edges[-1]], edges[:-1], axis=1) + 1e-12
+    bands = np.add.reduceat(power[:, : edges[-1]], edges[:-1], axis=1)
     low, high = np.percentile(bands, (10, 95), axis=0)
     noise, loud = low[high < 10**1.7 * low].sum(), np.percentile(power[:, int(100 / step) :].sum(axis=1), 90)
-    return float(min(120.0, 10 * np.log10((loud + 1e-12) / noise))) if noise > 0 else 120.0
+    return float(min(120.0, 10 * np.log10(loud / noise))) if noise > 0 else 120.0
 
 # %% ../nbs/lib/03_measures.ipynb #7f2987ea
 def band_limit(power: np.ndarray, sample_rate: int) -> float:
