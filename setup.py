@@ -25,6 +25,7 @@ REQUIRES = [
     "numpy>=2.0",
     "librosa>=0.11",
     "soundfile>=0.13",
+    "scipy>=1.11",
     "soxr>=0.5",
     "matplotlib>=3.8",
     "tensorboard>=2.16",

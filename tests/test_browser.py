@@ -18,6 +18,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vaani_lib.cli import main
+from vaani_lib.demo import demo_sentences, make_corpus, plant_faults
+
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is missing: see requirements-dev.txt")
 REPO = Path(__file__).resolve().parents[1]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -233,6 +236,27 @@ def test_data_checks_shows_and_plays_what_is_wrong(open_notebook):
     sounds = hear(page, page.locator(".jp-OutputArea-output audio"))
     assert sum(map(can_be_heard, sounds)) >= 2, describe(sounds)  # one of them is too short to be heard
     assert drawn(page.locator(".jp-OutputArea-output img"))
+
+
+@pytest.mark.parametrize("width", [1100, 400])
+def test_the_report_of_a_check_is_a_page_that_can_be_read_and_heard(browser, tmp_path, width):
+    make_corpus(tmp_path / "recordings", sentences=demo_sentences()[:20])
+    plant_faults(tmp_path / "recordings")
+    assert main(["check", str(tmp_path / "recordings"), "--html", str(tmp_path / "report.html")]) == 1
+    page, asked = browser.new_page(), []
+    page.set_viewport_size({"width": width, "height": 900})
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((tmp_path / "report.html").as_uri())
+    assert not [url for url in asked if not url.startswith(("file:", "data:"))], "self-contained"
+    assert page.evaluate("document.documentElement.scrollWidth") <= width, "nothing stands out at the side"
+    severities = page.locator(".scroll tbody tr td:first-child").all_inner_texts()
+    assert severities == sorted(severities, key=("error", "warning", "note").index) and len(severities) > 8
+    page.locator(".scroll a", has_text="clipped").click()
+    section = page.locator("#warning-clipped")
+    assert section.locator("svg.wave").bounding_box()["width"] > 200
+    assert page.evaluate("document.querySelector('#warning-clipped').getBoundingClientRect().top") < 900, "the link leads there"
+    assert all(map(can_be_heard, hear(page, section.locator("audio")))) and "ફાટે છે" in section.inner_text()
+    page.close()
 
 
 def test_training_ends_in_a_voice_that_can_be_heard(open_notebook, lab):

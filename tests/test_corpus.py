@@ -46,7 +46,7 @@ NAMES = [f"{number:04d}.wav" for number in range(6)]
 WANTED = [(name, text, "asha") for name, text in zip(NAMES, TEXTS, strict=True)]
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("separator", ["|", "\t", ",", ";"])
 @pytest.mark.parametrize("header", [True, False])
@@ -95,7 +95,7 @@ def test_ljspeech_reads_the_normalised_text(tmp_path):
     said = ["Doctor Smith came", "It was five then", "Mister Low", "seven of them", "in nineteen", "the end of it"]
     lines = [f"{name[:-4]}|{a}|{b}\n" for name, a, b in zip(NAMES, raw, said, strict=True)]
     (tmp_path / "metadata.csv").write_text("".join(lines))
-    assert [text for _, text, _ in read(tmp_path)] == said
+    assert [text for _, text, _ in read(tmp_path)] == said and "as in LJSpeech" in read_corpus(tmp_path).layout
 
 
 def test_openslr_has_the_speaker_in_the_name_and_may_come_in_two_tables(tmp_path):
@@ -105,6 +105,7 @@ def test_openslr_has_the_speaker_in_the_name_and_may_come_in_two_tables(tmp_path
         lines = [f"{name[:-4]}\t{text}\n" for name, text in zip(names[half], TEXTS[half], strict=True)]
         (tmp_path / table).write_text("".join(lines), encoding="utf-8")
     assert read(tmp_path) == [(name, text, name[:9]) for name, text in zip(names, TEXTS, strict=True)]
+    assert "speakers in the names as in OpenSLR" in read_corpus(tmp_path).layout
 
 
 def test_common_voice_has_train_and_dev_in_one_folder(tmp_path):
@@ -112,15 +113,51 @@ def test_common_voice_has_train_and_dev_in_one_folder(tmp_path):
     for table, half in (("train.tsv", slice(0, 4)), ("dev.tsv", slice(4, 6)), ("invalidated.tsv", slice(0, 6))):
         lines = [f"asha\t{name.replace('wav', 'mp3')}\t{text}\t2\n" for name, text, _ in WANTED[half]]
         (tmp_path / table).write_text("client_id\tpath\tsentence\tup_votes\n" + "".join(lines), encoding="utf-8")
-    assert [text for _, text, _ in read(tmp_path)] == TEXTS
+    assert [text for _, text, _ in read(tmp_path)] == TEXTS and "as in Common Voice" in read_corpus(tmp_path).layout
     assert [u.split for u in read_corpus(tmp_path).utterances] == ["train"] * 4 + ["valid"] * 2
+
+
+def test_common_voice_of_which_only_the_validated_rows_are_there(tmp_path):
+    record(tmp_path / "clips", [name.replace("wav", "mp3") for name in NAMES])
+    for table, half in (("validated.tsv", slice(0, 6)), ("invalidated.tsv", slice(0, 2)), ("other.tsv", slice(2, 4))):
+        lines = [f"asha\t{name.replace('wav', 'mp3')}\t{text}\t2\n" for name, text, _ in WANTED[half]]
+        (tmp_path / table).write_text("client_id\tpath\tsentence\tup_votes\n" + "".join(lines), encoding="utf-8")
+    assert [text for _, text, _ in read(tmp_path)] == TEXTS
+
+
+def test_audiofolder_with_csv_in_train_and_validation(tmp_path):
+    for folder, half in (("train", slice(0, 4)), ("validation", slice(4, 6))):
+        record(tmp_path / folder, NAMES[half])
+        lines = [f'{name},"{text}",{who}\n' for name, text, who in WANTED[half]]
+        (tmp_path / folder / "metadata.csv").write_text("file_name,transcription,speaker\n" + "".join(lines), encoding="utf-8")
+    assert read(tmp_path) == WANTED
+    assert [u.split for u in read_corpus(tmp_path).utterances] == ["train"] * 4 + ["valid"] * 2
+
+
+@pytest.mark.parametrize("splits", [("train",), ("train", "validation", "test")])
+def test_a_folder_saved_by_hugging_face_datasets(tmp_path, monkeypatch, splits):
+    datasets = pytest.importorskip("datasets", reason="the package datasets is not installed: pip install datasets")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    record(tmp_path / "audio", NAMES)
+    sounds = [{"bytes": (tmp_path / "audio" / name).read_bytes(), "path": name} for name in NAMES]
+    rows = {"audio": sounds, "sentence": TEXTS, "client_id": ["asha"] * 6}
+    made = datasets.Dataset.from_dict(rows).cast_column("audio", datasets.Audio())
+    saved = made if len(splits) == 1 else datasets.DatasetDict({name: made.select([2 * i, 2 * i + 1]) for i, name in enumerate(splits)})
+    saved.save_to_disk(tmp_path / "saved")
+    before = sorted((path, path.stat().st_mtime_ns) for path in (tmp_path / "saved").rglob("*"))
+    found = read_corpus(tmp_path / "saved")
+    assert "a Hugging Face dataset" in found.layout and not found.problems
+    assert [(u.text, u.speaker) for u in found.utterances] == [(text, "asha") for text in TEXTS[:6 if len(splits) == 1 else 4]]
+    assert found.utterances[3].audio.read_bytes() == (tmp_path / "audio" / NAMES[3]).read_bytes()
+    assert read_corpus(tmp_path / "saved") == found
+    assert before == sorted((path, path.stat().st_mtime_ns) for path in (tmp_path / "saved").rglob("*"))
 
 
 def test_audiofolder_with_json_lines(tmp_path):
     record(tmp_path / "train", NAMES)
     lines = [json.dumps({"file_name": name, "text": text, "speaker": who}) + "\n" for name, text, who in WANTED]
     (tmp_path / "train" / "metadata.jsonl").write_text("".join(lines), encoding="utf-8")
-    assert read(tmp_path) == WANTED
+    assert read(tmp_path) == WANTED and "audiofolder" in read_corpus(tmp_path).layout
 
 
 def test_indictts(tmp_path):
@@ -128,6 +165,28 @@ def test_indictts(tmp_path):
     lines = [f'( {name[:-4]} " {text} " )\n' for name, text in zip(NAMES, TEXTS, strict=True)]
     (tmp_path / "txt.done.data").write_text("".join(lines), encoding="utf-8")
     assert [(name, text.strip()) for name, text, _ in read(tmp_path)] == [row[:2] for row in WANTED]
+    assert "as in IndicTTS" in read_corpus(tmp_path).layout
+
+
+def test_festvox_keeps_its_table_in_etc(tmp_path):
+    record(tmp_path / "wav", NAMES)
+    (tmp_path / "etc").mkdir()
+    lines = [f'( {name[:-4]} " {text} " )\n' for name, text in zip(NAMES, TEXTS, strict=True)]
+    (tmp_path / "etc" / "txt.done.data").write_text("".join(lines), encoding="utf-8")
+    assert [name for name, _, _ in read(tmp_path)] == NAMES
+
+
+def test_a_split_holds_every_sentence_once_and_each_speaker_gives_its_share(tmp_path):
+    record(tmp_path, names := [f"{number:04d}.wav" for number in range(60)])
+    says = lambda number: f"વાક્ય {'કખગઘચછજઝટઠ'[number // 2 % 10]}{'અઆઇઈઉ'[number // 20]}" + ("." if number % 2 else "")
+    lines = [f"{name}|{says(number)}|{'asha' if number % 3 else 'dev'}\n" for number, name in enumerate(names)]
+    (tmp_path / "metadata.csv").write_text("".join(lines), encoding="utf-8")
+    first, again, other = (read_corpus(tmp_path, seed=seed).utterances for seed in (0, 0, 1))
+    assert first == again != other
+    held = [{u.text.rstrip(".") for u in first if u.split == split} for split in ("train", "valid")]
+    assert not held[0] & held[1], "a full stop makes no other sentence"
+    shares = {who: np.mean([u.split == "valid" for u in first if u.speaker == who]) for who in ("asha", "dev")}
+    assert all(0.05 <= share <= 0.2 for share in shares.values()), shares
 
 
 def test_quotation_marks_are_text_unless_a_program_put_them_there(tmp_path):
@@ -189,21 +248,30 @@ def test_another_rate_for_another_voice(tmp_path):
     assert prepared.sample_rate == 22050 and abs(prepared.all_rows[0].length - 0.6 * 22050) < 400
 
 
-def test_killed_while_preparing_leaves_no_half_set(tmp_path):
+def test_killed_while_preparing_leaves_no_half_set_and_goes_on_from_there(tmp_path):
     corpus_at(tmp_path / "data", 22050)
-    code = ("import os, signal, sys; from vaani_lib import corpus\n"
-            "work = corpus.prepare_waveform; seen = []\n"
-            "def dies(*args):\n"
+    code = ("import os, signal, sys; from vaani_lib import corpus, prepared\n"
+            "prepared.ShardWriter.__init__.__defaults__ = ('', 20_000)  # two sentences in a shard\n"
+            "work = corpus.prepare_samples; seen = []\n"
+            "def counts(*args):\n"
             "    seen.append(1)\n"
-            "    if len(seen) == 4: os.kill(os.getpid(), signal.SIGKILL)\n"
+            "    if len(seen) > int(sys.argv[3]): os.kill(os.getpid(), signal.SIGKILL)\n"
             "    return work(*args)\n"
-            "corpus.prepare_waveform = dies\n"
-            "corpus.prepare(corpus.read_corpus(sys.argv[1]), sys.argv[2])\n")
-    done = subprocess.run([sys.executable, "-c", code, tmp_path / "data", tmp_path / "set"], capture_output=True)
-    assert done.returncode == -9, done.stderr.decode()
-    assert not (tmp_path / "set").exists()
-    prepared = prepare(read_corpus(tmp_path / "data"), tmp_path / "set")
-    assert len(prepared.all_rows) == 6 and sorted(p.name for p in tmp_path.iterdir()) == ["data", "set"]
+            "corpus.prepare_samples = counts\n"
+            "corpus.parallel_map = lambda function, items, title: map(function, items)\n"
+            "corpus.prepare(corpus.read_corpus(sys.argv[1]), sys.argv[2]); print(len(seen))\n")
+
+    def attempt(out: str, most: int):
+        command = [sys.executable, "-c", code, tmp_path / "data", tmp_path / out, str(most)]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    for most in (5, 1):
+        assert attempt("set", most).returncode == -9 and not (tmp_path / "set").exists()
+    done = attempt("set", 6)
+    assert done.stdout.strip() == "2", f"four sentences were there already\n{done.stderr}"
+    assert attempt("whole", 6).stdout.strip() == "6" and sorted(p.name for p in tmp_path.iterdir()) == ["data", "set", "whole"]
+    for path in (tmp_path / "whole").iterdir():
+        assert (tmp_path / "set" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path):

@@ -11,10 +11,15 @@ import numpy as np
 import pytest
 import soundfile
 
-from vaani_lib.audio import encode_audio, load_audio, resample, speech_bounds, speech_level
+from vaani_lib.audio import encode_audio, load_audio, resample, set_level, speech_bounds, speech_level, trim_silence
 from vaani_lib.data_checks import check, prepare_checked
 from vaani_lib.demo import DEMO_VOICES, demo_sentences, make_corpus
 from vaani_lib.espeak import say
+from vaani_lib.file_checks import Limits
+from vaani_lib.layouts import Utterance
+from vaani_lib.measures import Measures
+from vaani_lib.report import CODES
+from vaani_lib.set_checks import Recording, coverage_issues, total_issues
 from vaani_lib.text import COMPACT_CHARACTERS
 
 HUMAN = Path(os.environ.get("VAANI_SHARED_DATA", Path(__file__).resolve().parents[1] / "../shared/data"))
@@ -55,6 +60,13 @@ def clips() -> list[tuple[np.ndarray, int, str, str]]:
         name, text, speaker = line.split("|")
         wav, rate = load_audio(folder / name)
         spoken.append((0.6 * wav, rate, text + ("" if text[-1] in ".?!" else "."), speaker))
+    for name in ("en_openslr83_5", "gu_openslr78"):  # phones at 48 kHz, with long silences: made clean first
+        for line in (HUMAN / name / "metadata.csv").read_text().splitlines()[1:] if (HUMAN / name).is_dir() else ():
+            file, text, _ = line.split("|")
+            if any(c.isdigit() for c in text):
+                continue
+            wav, rate = load_audio(HUMAN / name / file, 22050)
+            spoken.append((set_level(trim_silence(wav, rate), rate, -19), rate, text.rstrip(".") + ".", name))
     return spoken
 
 
@@ -88,9 +100,11 @@ def clipped(share):
     return plant
 
 
-def noisy(snr):
+def noisy(snr, colour=0.0):
     def plant(wav, rate, rng):
-        noise = rng.standard_normal(len(wav)) * 10 ** ((speech_level(wav, rate) - snr) / 20)
+        spectrum = np.fft.rfft(rng.standard_normal(len(wav))) / np.maximum(1, np.arange(len(wav) // 2 + 1)) ** colour
+        noise = np.fft.irfft(spectrum, len(wav))
+        noise *= 10 ** ((speech_level(wav, rate) - snr) / 20) / noise.std()
         return wav_bytes(0.5 * (wav + noise), rate)
     return plant
 
@@ -134,32 +148,35 @@ def at_rate(new, back=False):
 
 
 SOUND_FAULTS = {
+    "missing-file": [lambda w, r, g: None],
     "empty-file": [lambda w, r, g: b"", lambda w, r, g: wav_bytes(w[:0], r)],
     "truncated": [lambda w, r, g, s=share: wav_bytes(w, r)[:int(s * 2 * len(w))] for share in (0.1, 0.5, 0.99)],
     "unreadable": [lambda w, r, g: b"<html>404</html>" * 40, lambda w, r, g: bytes(g.integers(0, 256, 5000, np.uint8))],
     "stereo": [lambda w, r, g, x=x: wav_bytes(np.stack([w, x * w], 1), r) for x in (1, 0)],
     "sample-rate": [at_rate(8000), at_rate(11025), at_rate(44100), at_rate(48000)],
-    "clipped": [clipped(share) for share in (0.005, 0.02, 0.1)],
-    "dc-offset": [lambda w, r, g, d=d: wav_bytes(0.5 * w + d, r) for d in (0.02, -0.05, 0.3)],
+    "clipped": [clipped(share) for share in (0.002, 0.005, 0.02, 0.1)],
+    "dc-offset": [lambda w, r, g, d=d: wav_bytes(0.5 * w + d, r) for d in (0.01, 0.02, -0.05, 0.3)],
     "nan": [holes(1), holes(50)],
     "silent": [lambda w, r, g: wav_bytes(0 * w, r), lambda w, r, g: wav_bytes(0 * w + 0.2, r),
                lambda w, r, g: wav_bytes(2e-4 * g.standard_normal(len(w)), r)],
     "too-short": [cut(0.04), cut(0.2), cut(0.45)],
     "too-long": [lambda w, r, g, s=s: wav_bytes(np.resize(w, int(s * r)), r) for s in (21, 35)],
-    "edge-silence": [edges(1.3, 0), edges(0, 2), edges(1.2, 4, room=1e-4)],
-    "noisy": [noisy(snr) for snr in (10, 5, 0)],
+    "edge-silence": [edges(1.1, 0), edges(1.3, 0), edges(0, 2), edges(1.2, 4, room=1e-4), edges(1.5, 2, room=4e-3)],
+    "noisy": [noisy(snr) for snr in (20, 15, 10, 5, 0)] + [noisy(snr, 0.5) for snr in (15, 10, 0)],
     "narrow-band": [at_rate(8000, back=True), at_rate(11025, back=True)],
-    "level": [lambda w, r, g, x=x: wav_bytes(x * w, r) for x in (0.15, 0.08, 0.03)],
-    "hum": [hum(level) for level in (-30, -20, -10)],
+    "level": [lambda w, r, g, x=x: wav_bytes(x * w, r) for x in (0.2, 0.15, 0.08, 0.03)],
+    "hum": [hum(level) for level in (-35, -30, -20, -10)],
 }
 # Each takes (text, another text) and gives a faulty text.
 TEXT_FAULTS = {
+    "empty-text": [lambda t, o: "", lambda t, o: "  ", lambda t, o: "\u200b\u200d"],
     "unknown-characters": [lambda t, o: t + " ☕", lambda t, o: "देवनागरी", lambda t, o: t[:5] + "漢字" + t[5:]],
     "not-nfc": [lambda t, o: t + " cafe\u0301", lambda t, o: "A\u030a " + t],
     "zero-width": [lambda t, o: t[:3] + "\u200b" + t[3:], lambda t, o: "\ufeff" + t,
                    lambda t, o: t.replace(" ", "\u200c ", 1)],
-    "mixed-script": [lambda t, o: t[:-1] + " ગુજરાતmail.", lambda t, o: "аgain " + t],
-    "digits": [lambda t, o: "૨૫ " + t, lambda t, o: t + " 1947", lambda t, o: "50% " + t, lambda t, o: "₹ " + t],
+    "mixed-script": [lambda t, o: t[:-1] + " ગુજરાતmail.", lambda t, o: "аgain " + t, lambda t, o: t[:-1] + " वह."],
+    "digits": [lambda t, o: "૨૫ " + t, lambda t, o: t + " 1947", lambda t, o: "50% " + t, lambda t, o: "₹ " + t,
+               lambda t, o: "© " + t],
     "tags": [lambda t, o: "<laugh> " + t, lambda t, o: t + " [noise]", lambda t, o: t + " ટી_Letter",
              lambda t, o: "#um " + t],
     "end-punctuation": [lambda t, o: t.rstrip(".?!। ")],
@@ -168,34 +185,118 @@ TEXT_FAULTS = {
 }
 
 
+def saved(format="wav", gain=1.0, rate=None, subtype="PCM_16", silence=0.0):
+    def copy(wav, old_rate):
+        wav = np.concatenate([np.zeros(int(silence * old_rate), np.float32), gain * resample(wav, old_rate, rate or old_rate)])
+        return wav_bytes(wav, rate or old_rate, subtype) if format == "wav" else encode_audio(wav, rate or old_rate, format)
+    return copy
+
+
+COPIES = [saved(), saved(gain=0.5), saved(gain=0.1), saved(gain=1.3), saved("mp3"), saved("ogg", 0.7), saved("flac"),
+          saved(rate=16000), saved(rate=44100, gain=0.8), saved(subtype="PCM_24"), saved(silence=0.3)]
+# Each takes (all clips, the number of one, how many were planted before) and gives a row that is added.
+ADDED = {
+    "duplicate-audio": lambda clips, n, k: (COPIES[k % len(COPIES)](*clips[n][:2]), *(clips[n] if k % 2 else clips[n - 1])[2:]),
+    "repeated-text": lambda clips, n, k: (wav_bytes(*(clips[n] if k % 2 else clips[n + 2])[:2]), *clips[n][2:]),
+    "same-text": lambda clips, n, k: (wav_bytes(0.9 * clips[n][0][::-1], clips[n][1]),
+                                      [str, str.upper, lambda text: text.strip(".?!")][k % 3](clips[n][2]), clips[n][3]),
+}
+OVERLAPS = [str, str.upper, lambda text: text.strip(".?!"), lambda text: f" {text.replace(' ', '  ')}\u200b"]
+
+
 def plant(clips, folder: Path, code: str) -> tuple[set[int], dict[str, set[int]]]:
     """Plants `code` in every third clip, each time in the next size; (rows with the fault, what was found)."""
-    rng, rows, faulty = np.random.default_rng(0), [], set()
+    rng, rows, faulty, added = np.random.default_rng(0), [], set(), []
     for number, (wav, rate, text, speaker) in enumerate(clips):
-        data, sizes = None, SOUND_FAULTS.get(code) or TEXT_FAULTS[code]
-        if number % 3 == 1:
-            faulty.add(number)
+        data = wav_bytes(wav, rate)
+        if number % 3 == 1 and code in ADDED:
+            faulty.add(len(clips) + len(added))
+            added.append(ADDED[code](clips, number, len(added)))
+        elif number % 3 == 1:
+            sizes = SOUND_FAULTS.get(code) or TEXT_FAULTS[code]
             change = sizes[len(faulty) % len(sizes)]
+            faulty.add(number)
             if code in SOUND_FAULTS:
                 data = change(wav, rate, rng)
             else:
                 text = change(text, clips[(number + 6) % len(clips)][2])
-        rows.append((wav_bytes(wav, rate) if data is None else data, text, speaker))
-    return faulty, found(write(folder, rows), Tokenizer())
+        rows.append((data, text, speaker))
+    return faulty, found(write(folder, rows + added), Tokenizer())
+
+
+def plant_unlisted(clips, folder: Path) -> tuple[set[int], dict[str, set[int]]]:
+    """Removes every third row."""
+    write(folder, [(wav_bytes(wav, rate), text, speaker) for wav, rate, text, speaker in clips])
+    lines, faulty = (folder / "metadata.csv").read_text(encoding="utf-8").splitlines(), set(range(1, len(clips), 3))
+    kept = [line for number, line in enumerate(lines, start=-1) if number not in faulty]
+    (folder / "metadata.csv").write_text("\n".join(kept), encoding="utf-8")
+    return faulty, found(folder, Tokenizer())
+
+
+def plant_overlap(clips, folder: Path) -> tuple[set[int], dict[str, set[int]]]:
+    """A valid/ of which a third has sentences of train/; its rows are numbered after those of train/."""
+    rows = [(wav_bytes(wav, rate), text, speaker) for wav, rate, text, speaker in clips]
+    half, faulty = len(clips) // 2, set()
+    for number in range(half + 1, len(clips), 3):
+        rows[number] = (rows[number][0], OVERLAPS[len(faulty) % 4](rows[number - half][1]), rows[number][2])
+        faulty.add(number)
+    write(folder / "train", rows[:half])
+    write(folder / "valid", [(None, text, speaker) for _, text, speaker in rows[:half]] + rows[half:])
+    table = folder / "valid" / "metadata.csv"
+    lines = table.read_text(encoding="utf-8").splitlines()
+    table.write_text("\n".join(lines[:1] + lines[1 + half:]), encoding="utf-8")
+    return faulty, found(folder, Tokenizer())
 
 
 def test_planted_faults_are_found_and_clean_recordings_left_alone(clips, tmp_path, capsys):
     lines, wrong = [f"{'fault':20} recall  false alarms   ({len(clips)} clips, a third of them faulty)"], []
-    for code in (*SOUND_FAULTS, *TEXT_FAULTS):
-        faulty, codes = plant(clips, tmp_path / code, code)
+    others = {"unlisted": plant_unlisted, "overlap": plant_overlap}
+    for code in (*SOUND_FAULTS, *TEXT_FAULTS, *ADDED, *others):
+        folder = tmp_path / code
+        faulty, codes = others[code](clips, folder) if code in others else plant(clips, folder, code)
         clean = set(range(len(clips))) - faulty
         recall, alarms = len(codes[code] & faulty) / len(faulty), len(codes[code] & clean) / len(clean)
         lines.append(f"{code:20} {recall:5.0%}  {alarms:5.0%}")
+        alarmed = {other: sorted(rows & clean) for other, rows in codes.items() if rows & clean}
+        if recall < 0.95 or len(set().union(*alarmed.values())) > 0.02 * len(clean):
+            wrong.append((code, f"missed {sorted(faulty - codes[code])}", f"false {alarmed}"))
+    for code, (recall, alarms, sets) in planted_in_sets().items():
+        lines.append(f"{code:20} {recall:5.0%}  {alarms:5.0%}   ({sets} sets, half of them faulty)")
         if recall < 0.95 or alarms > 0.02:
-            wrong.append((code, f"missed {sorted(faulty - codes[code])}", f"false {sorted(codes[code] & clean)}"))
+            wrong.append((code, recall, alarms))
     with capsys.disabled():
-        print("\n" + "\n".join(lines))
+        print("\n" + "\n".join([*lines, *([] if HUMAN.is_dir() else [f"Without human recordings: {HUMAN} is not there."])]))
     assert not wrong
+    assert len(lines) - 1 == len(CODES), "every code is planted"
+
+
+def made_up(minutes: dict[str, float], texts: list[str], seconds: float) -> list[Recording]:
+    """Recordings of `seconds` that nobody made: each speaker has so many minutes, one in ten is kept for valid."""
+    recordings = []
+    for speaker, amount in minutes.items():
+        for number in range(max(2, round(60 * amount / seconds))):
+            text, split = texts[len(recordings) % len(texts)], "valid" if number % 10 == 1 else "train"
+            utterance = Utterance(Path(f"{speaker}_{number}.wav"), text, speaker, split, number)
+            recordings.append(Recording(utterance.audio.name, utterance, Measures(rate=16000, seconds=seconds, level=-20), text))
+    return recordings
+
+
+def planted_in_sets() -> dict[str, tuple[float, float, int]]:
+    """Recall and false alarms of what only a whole set can have, in sets of every size."""
+    rng, hits = np.random.default_rng(0), defaultdict(lambda: {True: [], False: []})
+    for number in range(40):
+        faulty, seconds, texts = number % 2 == 0, rng.uniform(2, 8), demo_sentences()
+        share = rng.uniform(0.02, 0.17) if faulty else rng.uniform(0.25, 1)
+        most = rng.uniform(15, 120)
+        uneven = made_up({"asha": most, "dev": share * most}, texts, seconds)
+        little = made_up({"asha": rng.uniform(0.3, 9) if faulty else rng.uniform(12, 120)}, texts, seconds)
+        letter = rng.choice(list("કગચજટડણતદનપબમયરલવશસહળ"))
+        without = [text for text in texts if letter not in text] if faulty else texts
+        lacking = made_up({"asha": most}, without, seconds)
+        for code, recordings in (("imbalance", uneven), ("too-little", little), ("coverage", lacking)):
+            found = {issue.code for issue in [*total_issues(recordings, Limits()), *coverage_issues(recordings)]}
+            hits[code][faulty].append(code in found)
+    return {code: (np.mean(of[True]), np.mean(of[False]), 40) for code, of in hits.items()}
 
 
 def test_copies_are_found_however_they_were_saved(clips, tmp_path):
@@ -267,7 +368,7 @@ def faulty_rows(clip) -> dict[str, tuple[bytes | None, str, str]]:
 SENTENCES = {
     "missing": ("missing-file", "the file is not there"),
     "no text": ("empty-text", "has no text"),
-    "few columns": ("few-columns", "has 2 of the 3 columns it needs"),
+    "few columns": ("unreadable", "has 2 of the 3 columns it needs"),
     "truncated": ("truncated", "it ends after"),
     "empty": ("empty-file", "the file has no bytes"),
     "silent": ("silent", "nothing is louder than -120 dB"),

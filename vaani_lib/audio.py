@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['SAMPLE_RATE', 'FFT_LENGTH', 'HOP_LENGTH', 'MEL_BANDS', 'to_int16', 'from_int16', 'resample', 'load_audio',
-           'encode_audio', 'write_audio', 'missing_bytes', 'spectrogram', 'mel_from_spectrogram', 'frame_levels',
-           'speech_level', 'set_level', 'speech_bounds', 'trim_silence']
+           'encode_audio', 'write_audio', 'missing_bytes', 'Unusable', 'read_file', 'decode_audio', 'spectrogram',
+           'mel_from_spectrogram', 'frame_levels', 'speech_level', 'set_level', 'noise_floor', 'speech_bounds',
+           'trim_silence']
 
 # %% ../nbs/lib/02_audio.ipynb #62889bd2
 import io
@@ -93,6 +94,45 @@ def missing_bytes(data: bytes) -> int:
         position += 8 + size + size % 2
     return max(1, position - len(data))
 
+# %% ../nbs/lib/02_audio.ipynb #e21c5b09
+class Unusable(ValueError):
+    "A recording that cannot be read: a sentence, and the `code` of the fault."
+
+    def __init__(self, code: str, sentence: str):
+        super().__init__(sentence)
+        self.code = code
+
+
+def read_file(path) -> bytes:
+    "The bytes of the recording at `path`; Unusable says why there are none."
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            raise Unusable("missing-file", "the file is not there") from error
+        raise Unusable("unreadable", f"it cannot be read ({error.strerror})") from error
+    if not data:
+        raise Unusable("empty-file", "the file has no bytes")
+    return data
+
+
+def decode_audio(data: bytes) -> tuple[np.ndarray, int]:
+    "All channels of an audio file, float32 (T, channels), and its rate in Hz; Unusable where some of it is missing."
+    if missing := missing_bytes(data):
+        raise Unusable("truncated", f"it ends after {len(data)} of {len(data) + missing} bytes")
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            promised, rate = file.frames, file.samplerate
+            wav = file.read(dtype="float32", always_2d=True)
+    except RuntimeError as error:  # soundfile's errors are RuntimeErrors
+        why = getattr(error, "error_string", str(error)).rstrip(".")  # without the name of the object that was read
+        raise Unusable("unreadable", f"it cannot be decoded ({why})") from error
+    if not len(wav):
+        raise Unusable("empty-file", "the file holds no samples")
+    if len(wav) < promised < 2**40:
+        raise Unusable("truncated", f"it holds {len(wav)} of {promised} samples")
+    return wav, rate
+
 # %% ../nbs/lib/02_audio.ipynb #0dea552b
 @lru_cache(maxsize=8)
 def _window(device: str) -> torch.Tensor:
@@ -159,17 +199,32 @@ def set_level(wav: np.ndarray, sample_rate: int, level: float = -23.0, peak: flo
     return (wav * min(10 ** ((level - now) / 20), peak / highest)).astype(np.float32)
 
 # %% ../nbs/lib/02_audio.ipynb #608e375b
+def noise_floor(levels: np.ndarray) -> float:
+    "Level of the room in `levels` (F,) of 10 ms frames: the quietest quarter of a second that keeps its level; else -120."
+    power = np.convolve(10 ** (levels / 10), np.ones(5) / 5, "valid")
+    if len(power) < 25:
+        return -120.0
+    frames = np.lib.stride_tricks.sliding_window_view(10 * np.log10(np.maximum(power, 1e-12)), 25)
+    highest, lowest = frames.max(axis=1), frames.min(axis=1)
+    steady = highest[highest - lowest < 6]
+    return float(steady.min()) if len(steady) else -120.0
+
+
 def speech_bounds(wav: np.ndarray, sample_rate: int, below: float = 40.0) -> tuple[int, int]:
-    "First and last sample (start, end) of what is within `below` dB of the loud frames; (0, 0) for silence."
+    """First and last sample (start, end) of what is within `below` dB of the loud frames; (0, 0) for silence.
+
+    Where the room is louder than that, what stands 6 dB out of it; a click, shorter than 40 ms, is no speech."""
     if not len(wav):
         return 0, 0
     levels, size = frame_levels(wav, sample_rate), max(1, round(0.01 * sample_rate))
-    # A single frame is a click, not speech: two neighbours must be loud.
-    pairs = np.minimum(levels[:-1], levels[1:]) if len(levels) > 1 else levels
-    loud = np.flatnonzero(pairs > max(np.percentile(levels, 95) - below, -100))
-    return (int(loud[0] * size), int(min((loud[-1] + 2) * size, len(wav)))) if len(loud) else (0, 0)
+    usual, floor, need = np.percentile(levels, 95), noise_floor(levels), min(4, len(levels))
+    # A vowel keeps its level too: only what is far below the loud frames is the room.
+    threshold = max(usual - below, -100, floor + 6 if floor < usual - 20 else -120)
+    runs = np.convolve(levels > threshold, np.ones(need), "valid")
+    loud = np.flatnonzero(runs >= need)
+    return (int(loud[0] * size), int(min((loud[-1] + need) * size, len(wav)))) if len(loud) else (0, 0)
 
-
+# %% ../nbs/lib/02_audio.ipynb #712d9338
 def trim_silence(wav: np.ndarray, sample_rate: int, margin: float = 0.1, below: float = 40.0) -> np.ndarray:
     "`wav` (T,) without the silence before and after the speech, but `margin` seconds of it; all-silent stays as it is."
     start, end = speech_bounds(wav, sample_rate, below)

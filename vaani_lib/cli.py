@@ -30,11 +30,20 @@ def check_command(args: argparse.Namespace) -> int:
 
 def prepare_command(args: argparse.Namespace) -> int:
     "Check recordings and write what is good as a prepared set"
-    from vaani_lib.data_checks import prepare_checked
+    from contextlib import nullcontext
 
-    report, prepared = prepare_checked(
-        args.data_dir, args.out_dir, tokenizer=tokenizer_of(args.base), sample_rate=args.sample_rate
-    )
+    from vaani_lib.data_checks import prepare_checked
+    from vaani_lib.segments import segmented
+
+    with segmented(args.data_dir) if args.segment else nullcontext((args.data_dir, None)) as (folder, problems):
+        if problems is not None:
+            count = sum(1 for _ in (folder / "audio").iterdir())
+            print(
+                *problems,
+                f"{args.data_dir} was cut at silences into {count} pieces, a line of text for each.",
+                sep="\n",
+            )
+        report, prepared = prepare_checked(folder, args.out_dir, tokenizer_of(args.base), args.sample_rate)
     print(report.text())
     rows = {split: len(prepared.rows(split)) for split in ("train", "valid")}
     print(
@@ -204,6 +213,11 @@ def make_parser() -> argparse.ArgumentParser:
     prepare.add_argument("out_dir")
     prepare.add_argument(
         "--sample-rate", type=int, default=16000, metavar="HZ", help="of the voice to be trained (default: 16000)"
+    )
+    prepare.add_argument(
+        "--segment",
+        action="store_true",
+        help="cut long recordings at silences: chapter.wav with the lines of chapter.txt, or a table with several rows for one",
     )
     add_base(prepare, "compact", "the voice whose characters the texts should have")
 

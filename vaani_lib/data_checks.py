@@ -4,106 +4,25 @@
 __all__ = ['check', 'worst_files', 'prepare_checked']
 
 # %% ../nbs/data_checks.ipynb #49f802a5
-import hashlib
-import json
-from collections import Counter
 from pathlib import Path
 
 from .audio import SAMPLE_RATE
-from .config import read_json, write_json
-from .corpus import Corpus, PreparedSet, is_prepared, load_prepared, parallel_map, prepare, read_corpus
-from .file_checks import Limits, alignment_issues, sound_issues, text_issues
-from .layouts import list_audio, locate, name_in
-from .measures import measure
-from .report import Issue, Report, make_issue
-from vaani_lib.set_checks import (
-    Recording,
-    copy_issues,
-    coverage_issues,
-    ending_issues,
-    find_copies,
-    level_issues,
-    pace_issues,
-    repeat_issues,
-    total_issues,
-)
+from .checker import Checker, check_corpus, read_report
+from .corpus import PreparedSet, prepare, read_corpus
+from .file_checks import Limits
+from .report import Report
 
-# %% ../nbs/data_checks.ipynb #982eb79e
-def _row_issues(corpus: Corpus, audio: dict[str, Path]) -> list[Issue]:
-    "Rows that could not be read, and recordings that no row names."
-    issues, named = [], {utterance.audio for utterance in corpus.utterances}
-    for problem in corpus.problems:
-        path = locate(problem.name, problem.file.parent, corpus.root, audio) if problem.name else None
-        named.add(path)
-        message = f"line {problem.row} of {name_in(problem.file, corpus.root)} {problem.message}"
-        severity = "error" if problem.code != "repeated-row" else "warning" if "another text" in message else "note"
-        name = name_in(path, corpus.root) if path else ""
-        issues.append(make_issue(problem.code, severity, name, problem.row, None, message))
-    return issues + [
-        make_issue("unlisted", "note", name_in(path, corpus.root), None, None, "no row names it")
-        for path in audio.values()
-        if path not in named
-    ]
-
-# %% ../nbs/data_checks.ipynb #983d02ea
-def _recording_issues(recording: Recording, limits: Limits, tokenizer) -> list[Issue]:
-    "Everything that one recording and its text show."
-    name, utterance, measures = recording.name, recording.utterance, recording.measures
-    issues = [*sound_issues(name, utterance.row, measures, limits)]
-    issues += text_issues(name, utterance.row, utterance.text, tokenizer)
-    if measures.fault is None:
-        issues += alignment_issues(name, utterance, measures, limits, tokenizer)
-    return issues
+# %% ../nbs/data_checks.ipynb #e40a6119
+def _limits(sample_rate: int, segment_samples: int) -> Limits:
+    if sample_rate < 1:
+        raise ValueError(f"The sample rate is {sample_rate}; it must be above 0 Hz, and 16000 for every MMS voice.")
+    return Limits(sample_rate=sample_rate, segment=segment_samples / sample_rate)
 
 
-def _set_issues(recordings: list[Recording], bad: set[str], limits: Limits) -> list[Issue]:
-    "What only shows beside the others; `bad` names the recordings that are left out."
-    copies, usable = find_copies(recordings), [r for r in recordings if r.name not in bad]
-    return [
-        *copy_issues(copies),
-        *level_issues(recordings, limits),
-        *pace_issues(recordings, limits),
-        *repeat_issues(recordings, copies),
-        *ending_issues(recordings),
-        *coverage_issues(usable),
-        *total_issues(usable, limits),
-    ]
-
-# %% ../nbs/data_checks.ipynb #734e6090
-def _figures(corpus: Corpus, usable: list[Recording]) -> dict:
-    "What the report says about the whole: `speakers` in minutes, `lengths` as counts of each second."
-    minutes, lengths = Counter(), Counter(int(recording.measures.seconds) for recording in usable)
-    for recording in usable:
-        minutes[recording.utterance.speaker] += recording.measures.seconds / 60
-    return {
-        "layout": corpus.layout,
-        "recordings": len(corpus.utterances),
-        "usable": len(usable),
-        "hours": round(sum(minutes.values()) / 60, 4),
-        "speakers": {name: round(minutes[name], 2) for name in sorted(minutes)},
-        "lengths": [lengths[second] for second in range(max(lengths, default=-1) + 1)],
-    }
-
-# %% ../nbs/data_checks.ipynb #817688e8
 def check(data_dir, tokenizer=None, sample_rate: int = SAMPLE_RATE, segment_samples: int = 8192) -> Report:
     "All that can be found wrong with the recordings in `data_dir`; `tokenizer`, if given, says what the voice knows."
-    limits = Limits(sample_rate=sample_rate, segment=segment_samples / sample_rate)
-    return _check(read_corpus(data_dir), limits, tokenizer)
-
-
-def _check(corpus: Corpus, limits: Limits, tokenizer) -> Report:
-    measured = parallel_map(measure, [utterance.audio for utterance in corpus.utterances], "Checking")
-    recordings = [
-        Recording(name_in(utterance.audio, corpus.root), utterance, measures)
-        for utterance, measures in zip(corpus.utterances, measured, strict=True)
-    ]
-    issues = _row_issues(corpus, list_audio(corpus.root))
-    for recording in recordings:
-        issues += _recording_issues(recording, limits, tokenizer)
-    bad = {issue.file for issue in issues if issue.severity == "error"}
-    issues += _set_issues(recordings, bad, limits)
-    usable = [recording for recording in recordings if recording.name not in bad]
-    return Report(corpus.root, tuple(issues), _figures(corpus, usable))
+    limits = _limits(sample_rate, segment_samples)
+    return check_corpus(read_corpus(data_dir), limits, tokenizer)
 
 # %% ../nbs/data_checks.ipynb #72663fec
 _AUDIBLE = ("clipped", "noisy", "stereo", "too-short", "rate", "level", "hum", "narrow-band", "duplicate-audio")
@@ -117,40 +36,17 @@ def worst_files(report: Report, codes: tuple[str, ...] = _AUDIBLE) -> dict[str, 
             wrong.setdefault(worst.file, []).append(f"{worst.code}: {worst.message}")
     return {"; ".join(faults): report.root / file for file, faults in wrong.items()}
 
-# %% ../nbs/data_checks.ipynb #dfaf4ba5
-_RULES = 1  # raise it when a rule changes: what was remembered under the old ones is then checked again
-
-
-def _fingerprint(corpus: Corpus, limits: Limits, tokenizer) -> str:
-    "A hash over every recording, every row and the settings: while it stays, a check would find the same."
-    sha = lambda path: hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
-    shas = parallel_map(sha, [utterance.audio for utterance in corpus.utterances], "Comparing")
-    rows = [
-        (name_in(u.audio, corpus.root), u.text, u.speaker, u.split, u.row, found)
-        for u, found in zip(corpus.utterances, shas, strict=True)
-    ]
-    problems = [[problem.code, problem.row, problem.name] for problem in corpus.problems]
-    others = [problems, sorted(list_audio(corpus.root))]
-    vocabulary = sorted(tokenizer.get_vocab()) if tokenizer is not None else []
-    return hashlib.sha256(json.dumps([_RULES, rows, others, vars(limits), vocabulary]).encode()).hexdigest()
-
 # %% ../nbs/data_checks.ipynb #c58a7696
 def prepare_checked(
     data_dir, out_dir, tokenizer=None, sample_rate: int = SAMPLE_RATE, segment_samples: int = 8192
 ) -> tuple[Report, PreparedSet]:
     "The report on `data_dir` and the prepared set in `out_dir` of what has no error; ValueError if that is nothing."
-    if sample_rate < 1:
-        raise ValueError(f"The sample rate is {sample_rate}; it must be above 0 Hz, and 16000 for every MMS voice.")
-    out, corpus = Path(out_dir), read_corpus(data_dir)
-    limits = Limits(sample_rate=sample_rate, segment=segment_samples / sample_rate)
-    fingerprint = _fingerprint(corpus, limits, tokenizer)
-    if is_prepared(out) and (out / "report.json").is_file():
-        known = read_json(out / "report.json")
-        if known.get("fingerprint") == fingerprint:
-            issues = tuple(Issue(**issue) for issue in known["issues"])
-            return Report(corpus.root, issues, known["figures"]), load_prepared(out)
-    report = _check(corpus, limits, tokenizer)
-    prepared = prepare(corpus, out, report.excluded(), sample_rate)
-    issues = [vars(issue) for issue in report.issues]
-    write_json(out / "report.json", {"fingerprint": fingerprint, "figures": report.figures, "issues": issues})
-    return report, prepared
+    limits, corpus = _limits(sample_rate, segment_samples), read_corpus(data_dir)
+    checker = Checker(corpus, limits, tokenizer)
+    prepared = prepare(corpus, out_dir, sample_rate=sample_rate, inspection=checker)
+    if checker.found is not None:
+        return checker.found, prepared
+    try:  # the set was there, and so should be what was found when it was made
+        return read_report(Path(out_dir), corpus), prepared
+    except (OSError, ValueError, KeyError):
+        return check_corpus(corpus, limits, tokenizer), prepared

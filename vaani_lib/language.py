@@ -54,6 +54,7 @@ class Language:
         return self["numbers"]["words"].split()
 
 # %% ../nbs/lib/00b_language.ipynb #35eb79e5
+@cache
 def known_languages() -> list[str]:
     "The languages that have a table, as codes of two letters."
     files = (resources.files("vaani_lib") / "data").iterdir()

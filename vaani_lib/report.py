@@ -8,7 +8,7 @@ __all__ = ['CODES', 'SEVERITIES', 'Code', 'Issue', 'make_issue', 'Report']
 # %% ../nbs/lib/03_report.ipynb #c52eff0c
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 # %% ../nbs/lib/03_report.ipynb #9a406354
@@ -43,8 +43,6 @@ CODES = {
     "level": Code("Nothing to do: all recordings are brought to one level."),
     "hum": Code("Use a high-pass filter at 80 Hz, or another power supply."),
     # the text
-    "few-columns": Code("Write the row as the others are, such as filename|text|speaker_id."),
-    "repeated-row": Code("Remove one of the rows."),
     "empty-text": Code("Write down what is said, or remove the row."),
     "unknown-characters": Code("Write it in letters that the voice knows; these are left unsaid."),
     "not-nfc": Code("Nothing to do: the spelling is unified (NFC)."),
@@ -80,11 +78,13 @@ class Issue:
     remedy: str
 
 
-def make_issue(code: str, severity: str, file: str, row: int | None, value, message: str) -> Issue:
-    "An issue with the remedy of its code."
+def make_issue(
+    code: str, severity: str, file: str, row: int | None, value, message: str, remedy: str | None = None
+) -> Issue:
+    "An issue, with the remedy of its code if there is no better one."
     assert severity in SEVERITIES, (severity, SEVERITIES)
     value = round(float(value), 4) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
-    return Issue(code, severity, file, row, value, message, CODES[code].remedy)
+    return Issue(code, severity, file, row, value, message, remedy or CODES[code].remedy)
 
 # %% ../nbs/lib/03_report.ipynb #7329d501
 def _shorten(name: str, width: int = 36) -> str:
@@ -93,11 +93,14 @@ def _shorten(name: str, width: int = 36) -> str:
 
 @dataclass(frozen=True)
 class Report:
-    "All issues of the recordings under `root`, and their `figures`: layout, recordings, hours, speakers and so on."
+    """All issues of the recordings under `root`, and their `figures`: layout, recordings, hours, speakers and so on.
+
+    `texts` has what is said in each file, for who listens."""
 
     root: Path
     issues: tuple[Issue, ...]
     figures: dict
+    texts: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def ok(self) -> bool:
@@ -109,7 +112,8 @@ class Report:
         "The figures, and how many issues of each severity and code there are."
         found = {severity: sum(issue.severity == severity for issue in self.issues) for severity in SEVERITIES}
         codes = dict(Counter(issue.code for issue in self.issues))
-        return {**self.figures, "excluded": len(self.excluded()), **found, "codes": codes}
+        figures = {name: value for name, value in self.figures.items() if name != "plots"}
+        return {**figures, "excluded": len(self.excluded()), **found, "codes": codes}
 
     def excluded(self) -> dict[Path, str]:
         "The files that cannot be trained on, and why."

@@ -17,7 +17,7 @@ import numpy as np
 
 # %% ../nbs/lib/05_set_checks.ipynb #870239ed
 from .file_checks import ENDINGS, Limits, letters
-from .layouts import Utterance
+from .layouts import Utterance, sentence_of
 from .measures import Measures, same_recording
 from .report import Issue, make_issue
 from .spelling import clean
@@ -30,6 +30,7 @@ class Recording:
     name: str
     utterance: Utterance
     measures: Measures
+    said: str  # its text as it is read aloud: 1947 has more letters than digits
 
     def issue(self, code: str, severity: str, value, message: str) -> Issue:
         "An issue of this recording."
@@ -37,9 +38,8 @@ class Recording:
 
     @property
     def text(self) -> str:
-        "What is compared: the normalised text without case and punctuation."
-        letters_only = (c for c in clean(self.utterance.text).casefold() if c not in ENDINGS and c != ",")
-        return " ".join("".join(letters_only).split())
+        "What is compared."
+        return sentence_of(self.utterance.text)
 
     @property
     def sounds(self) -> bool:
@@ -51,11 +51,12 @@ def _candidates(recordings: list[Recording]) -> Iterator[tuple[Recording, Record
     "Pairs of about the same length and with similar signatures; each pair once."
     recordings = sorted(recordings, key=lambda r: r.measures.speech)
     lengths = np.array([r.measures.speech for r in recordings])
-    signatures = np.stack([r.measures.signature for r in recordings])
+    signatures = np.stack([r.measures.signature for r in recordings]).astype(np.float32)
+    signatures /= np.maximum(np.linalg.norm(signatures, axis=1, keepdims=True), 1e-9)
     ends = np.searchsorted(lengths, lengths * 1.05 + 0.05)
     for start in range(0, len(recordings), 256):
         block, last = slice(start, start + 256), ends[min(start + 255, len(recordings) - 1)]
-        alike = signatures[block].astype(np.float32) @ signatures[start:last].astype(np.float32).T > 0.9
+        alike = signatures[block] @ signatures[start:last].T > 0.9
         for i, j in zip(*np.nonzero(alike), strict=True):
             if i < j and start + j < ends[start + i]:
                 yield recordings[start + i], recordings[start + j]
@@ -105,41 +106,59 @@ def level_issues(recordings: list[Recording], limits: Limits) -> Iterator[Issue]
         if limits.sample_rate <= r.measures.rate != rate and count > len(recordings) / 2:
             yield r.issue("sample-rate", "warning", r.measures.rate, f"{r.measures.rate} Hz, where most have {rate} Hz")
 
+# %% ../nbs/lib/05_set_checks.ipynb #61d2b9e4
+_PAUSE, _SHORTER = 0.5, 0.15  # seconds: what a pause adds, and a cut at the ends takes
 
+
+def _script(text: str) -> str:
+    "The script of most letters: a letter of Gujarati holds more sound than one of English."
+    counts = Counter(unicodedata.name(c, "?").split()[0] for c in text if c.isalpha())
+    return max(counts, key=counts.get, default="")
+
+
+def _usual_pace(recordings: list[Recording], limits: Limits) -> tuple[float, float] | None:
+    "Letters a second, and times how much more or less is still usual; None for fewer than 8 recordings."
+    if len(recordings) < 8:
+        return None
+    paces = np.log([(letters(r.said) + 1) / r.measures.speech for r in recordings])
+    near = paces[abs(paces - np.median(paces)) < np.log(limits.rate)]  # wrong transcripts left out
+    allowed = max(np.log(limits.rate), 4 * _median(abs(near - np.median(near))))
+    return float(np.exp(np.median(near))), float(np.exp(allowed))
+
+# %% ../nbs/lib/05_set_checks.ipynb #e27e50c0
 def pace_issues(recordings: list[Recording], limits: Limits) -> Iterator[Issue]:
-    "rate where letters a second are far from the speaker's median (from the set's with fewer than 8 recordings)."
-    paces = {r.name: np.log((letters(r.utterance.text) + 1) / r.measures.speech) for r in recordings if r.sounds}
-    speakers = defaultdict(list)
+    "rate where letters a second are far from the speaker's (with fewer than 8 recordings: from all of that script)."
+    speakers, scripts = defaultdict(list), defaultdict(list)
     for r in recordings:
         if r.sounds:
-            speakers[r.utterance.speaker].append(r)
-    for own in speakers.values():
-        others = [paces[r.name] for r in own] if len(own) >= 8 else list(paces.values())
-        near = [p for p in others if abs(p - _median(others)) < np.log(limits.rate)]  # wrong transcripts left out
-        usual = _median(near)
-        allowed = max(np.log(limits.rate), 4 * _median(abs(p - usual) for p in near))
-        for r in own if len(others) >= 8 else ():
-            # In a text of ten letters the pauses weigh more than the words.
-            if abs(paces[r.name] - usual) > allowed + 30 / (letters(r.utterance.text) + 1) ** 2:
-                times, how = float(np.exp(abs(paces[r.name] - usual))), "more" if paces[r.name] > usual else "fewer"
-                yield r.issue(
-                    "rate",
-                    "warning",
-                    times,
-                    f"{np.exp(paces[r.name]):.0f} letters a second, {times:.1f} times {how} than usual for this voice",
-                )
+            speakers[r.utterance.speaker, _script(r.said)].append(r)
+            scripts[_script(r.said)].append(r)
+    of_script = {script: _usual_pace(own, limits) for script, own in scripts.items()}
+    for (_, script), own in speakers.items():
+        if usual := _usual_pace(own, limits) or of_script[script]:
+            for r in own:
+                yield from _pace_of(r, *usual)
+
+
+def _pace_of(r: Recording, usual: float, allowed: float) -> Iterator[Issue]:
+    count, seconds = letters(r.said) + 1, r.measures.speech
+    expected, pace = count / usual, count / seconds
+    if seconds > expected * allowed + _PAUSE or seconds < expected / allowed - _SHORTER:
+        times, how = max(pace / usual, usual / pace), "more" if pace > usual else "fewer"
+        found = f"{pace:.0f} letters a second, {times:.1f} times {how} than usual for this voice"
+        yield r.issue("rate", "warning", times, found)
 
 # %% ../nbs/lib/05_set_checks.ipynb #4cfd53eb
 def repeat_issues(recordings: list[Recording], copies: list[tuple[Recording, Recording]]) -> Iterator[Issue]:
-    "repeated-text and same-text within a speaker, overlap between train and valid."
+    "repeated-text within a speaker, same-text where it sounds different, overlap between train and valid."
     copied, first = {copy.name for copy, _ in copies}, {}
     trained = {r.text for r in recordings if r.utterance.split == "train"}
     for r in recordings:
         earlier = first.setdefault((r.utterance.speaker, r.text), r) if r.sounds else r
-        if earlier is not r and r.name in copied:
+        if earlier is not r:
             yield r.issue("repeated-text", "note", None, f"has the text of {earlier.name}")
-        elif earlier is not r:
-            yield r.issue("same-text", "note", None, f"has the text of {earlier.name} with another sound")
+            if r.name not in copied:
+                yield r.issue("same-text", "note", None, f"has the text of {earlier.name} with another sound")
         if r.utterance.split == "valid" and r.text in trained:
             yield r.issue("overlap", "warning", None, "its text is trained on as well")
 

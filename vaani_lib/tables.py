@@ -85,6 +85,8 @@ def read_text(path: Path) -> str:
     if data[:4] == b"PK\x03\x04":
         raise ValueError(f"{path} is a zip or an Excel workbook, not text. Save it as CSV (UTF-8) and try again.")
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    if encoding != "utf-16" and b"\0" in data[:400]:  # UTF-16 without its mark: every line end has a zero byte
+        encoding = "utf-16-be" if data[:400:2].count(0) > data[1:400:2].count(0) else "utf-16-le"
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
@@ -151,7 +153,10 @@ def _columns_by_name(header: list[str]) -> Columns:
     find = lambda wanted: next((names.index(name) for name in wanted if name in names), None)
     raw, normalised = find(_TEXT_COLUMNS), find(_NORMALISED_COLUMNS)
     text, fallback = (raw, None) if normalised is None else (normalised, raw)
-    return Columns(find(_FILE_COLUMNS), text, find(_SPEAKER_COLUMNS), fallback, f"with the header {', '.join(header)}")
+    known = {"client_id": " as in Common Voice", "file_name": " as in a Hugging Face audiofolder"}
+    like = next((words for name, words in known.items() if name in names), "")
+    words = f"with the header {', '.join(header)}{like}"
+    return Columns(find(_FILE_COLUMNS), text, find(_SPEAKER_COLUMNS), fallback, words)
 
 # %% ../nbs/lib/01_tables.ipynb #14a77a75
 def _columns_by_content(rows: list[list[str]]) -> Columns:
@@ -184,7 +189,7 @@ def _read_row(fields: list[str], columns: Columns, path: Path, line: int) -> Tab
     if len(fields) < columns.needed:
         name = fields[0] if fields and columns.file == 0 else ""
         found = f"has {len(fields)} of the {columns.needed} columns it needs"
-        return RowProblem("few-columns", path, line, name, found)
+        return RowProblem("empty-text" if len(fields) <= columns.text else "unreadable", path, line, name, found)
     name, text = fields[columns.file], fields[columns.text]
     if not text.strip() and columns.fallback is not None:
         text = fields[columns.fallback]
@@ -245,8 +250,10 @@ def read_table(path) -> Table:
     except ValueError as error:
         raise ValueError(f"{path} {error}") from error
     rows = [_read_row(row, columns, path, line) for line, row in fields[header:]]
+    usable = tuple(row for row in rows if isinstance(row, TableRow))
+    named = columns.speaker is None and any(row.speaker == speaker_of(row.name) != "speaker" for row in usable)
     return Table(
-        tuple(row for row in rows if isinstance(row, TableRow)),
+        usable,
         tuple(row for row in rows if isinstance(row, RowProblem)),
-        f"{layout}, {columns.words}",
+        f"{layout}, {columns.words}" + ", speakers in the names as in OpenSLR" * named,
     )
