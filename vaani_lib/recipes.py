@@ -7,7 +7,7 @@ __all__ = ['VALID_BATCH', 'VitsTask', 'judge', 'discriminator_divisor', 'check_s
 
 # %% ../nbs/lib/07_recipes.ipynb #aa29a981
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -107,6 +107,9 @@ class VitsData:
 
     def load(self, step: list[int]) -> list[Batch]:
         return micro_batches(self.clips, step, self.settings.batch_size, self.settings.segment_frames)
+
+    def cut_by(self, settings: TrainSettings) -> "VitsData":
+        return replace(self, settings=settings)
 
     def valid(self) -> list[Batch]:
         "All of the validation set, long clips with long ones; the same batches on every machine, so that losses compare."

@@ -16,7 +16,15 @@ from .corpus import PreparedSet, is_prepared, load_prepared
 from .data_checks import prepare_checked
 from .recipes import VitsData, VitsTask, vits_data
 from .run_folder import RunFolder
-from .run_setup import begin, check_arguments, choose_settings, load_weights, open_base, whole_run
+from vaani_lib.run_setup import (
+    begin,
+    check_arguments,
+    choose_settings,
+    cut_as_before,
+    load_weights,
+    open_base,
+    whole_run,
+)
 from .session import Session, stopping_cleanly
 from .trainer import Trainer
 from .watching import Watcher
@@ -46,6 +54,7 @@ def open_run(
 ) -> tuple[Trainer, VitsData, Session]:
     "What a session trains, from the run's newest checkpoint or from its base; ValueError if that is another run."
     found = folder.find()
+    settings = cut_as_before(settings, found and found.record)
     start = found.base() if found else None if settings.base == "compact" else load_voice(settings.base)
     tokenizer = start.tokenizer if start else compact_tokenizer()
     sample_rate = start.model.config.sampling_rate if start else SAMPLE_RATE
