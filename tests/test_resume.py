@@ -21,7 +21,7 @@ def history(run: Path) -> dict[str, list[tuple[int, float]]]:
     curves, problems = read_curves(run)
     assert not problems, problems
     return {tag: list(zip(curve.steps.tolist(), curve.values.tolist(), strict=True))
-            for tag, curve in curves.items() if tag != "Training/step_time"}
+            for tag, curve in curves.items() if tag not in ("Training/step_time", "Training/loading_share")}
 
 
 def test_killed_three_times_equals_uninterrupted(corpus, tmp_path):

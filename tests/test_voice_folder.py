@@ -54,6 +54,6 @@ def test_the_log_has_the_promised_tags_and_sounds(run):
 
     losses = ("total", "reconstruction", "kl_divergence", "duration", "generator", "feature_matching", "discriminator")
     tags = EventAccumulator(str(run / "logs" / "tensorboard")).Reload().Tags()
-    expected = {f"{part}/{name}" for part in ("Loss", "Valid") for name in losses} | {"Training/learning_rate", "Training/step_time"}
+    expected = {f"{part}/{name}" for part in ("Loss", "Valid") for name in losses} | {"Training/learning_rate", "Training/step_time", "Training/loading_share"}
     assert expected <= set(tags["scalars"]) and "Audio/validation_1" in tags["audio"]
     assert sorted(f.name for f in (run / "samples").iterdir()) == ["validation_e0001_1.wav", "validation_e0001_2.wav"]

@@ -54,7 +54,7 @@ class Whole:
     def _history(run: Path) -> tuple[dict[tuple[str, int], float], dict[str, bytes], list[str]]:
         """Every point of every curve but the clock's, every sample, and what could not be read."""
         curves, problems = read_curves(run)
-        points = {(tag, step): value for tag, curve in curves.items() if tag != "Training/step_time"
+        points = {(tag, step): value for tag, curve in curves.items() if tag not in ("Training/step_time", "Training/loading_share")
                   for step, value in zip(curve.steps.tolist(), curve.values.tolist())}
         return points, {file.name: file.read_bytes() for file in (run / "samples").glob("*")}, problems
 

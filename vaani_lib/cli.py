@@ -356,7 +356,7 @@ def main(arguments: list[str] | None = None) -> int:
     quiet_libraries()
     import torch
 
-    from vaani_lib.trainer import Diverged
+    from vaani_lib.trainer import Diverged, TooLittleMemory
 
     try:
         return args.function(args)
@@ -366,6 +366,6 @@ def main(arguments: list[str] | None = None) -> int:
     except torch.OutOfMemoryError:
         print("vaani: The GPU ran out of memory. Halve --batch-size and double --grad-accum.", file=sys.stderr)
         return 2
-    except (ValueError, OSError, Diverged) as error:
+    except (ValueError, OSError, Diverged, TooLittleMemory) as error:
         print(f"vaani: {sentence_of(error)}", file=sys.stderr)
         return 2

@@ -20,7 +20,16 @@ from .finder import Found
 from .processes import Processes
 from .recipes import VitsData, VitsTask, vits_data
 from .run_folder import RunFolder
-from .run_setup import begin, check_processes, check_reading, load_weights, open_base, start_weights, whole_run
+from vaani_lib.run_setup import (
+    begin,
+    check_processes,
+    check_reading,
+    cut_as_before,
+    load_weights,
+    open_base,
+    start_weights,
+    whole_run,
+)
 from .session import Session, stopping_cleanly
 from .trainer import Trainer
 from .watching import Watcher
@@ -66,6 +75,7 @@ def open_run(
     "What a session trains, from the run's newest checkpoint or from its base; ValueError if that is another run."
     check_processes(settings, processes.count)
     found = folder.find()
+    settings = cut_as_before(settings, found and found.record)
     start = open_start(settings, found)
     tokenizer, rate = (
         (start.tokenizer, start.model.config.sampling_rate) if start else (compact_tokenizer(), SAMPLE_RATE)
@@ -78,13 +88,13 @@ def open_run(
     check_reading(record, data, folder.say)
     folder.check_room(whole_run(trainer, base, data))
     load_weights(folder, found, trainer, base, record)
-    processes.from_first((found, prepared.folder))
+    processes.from_first((settings, found, prepared.folder))
     return trainer, data, Session(folder, base, data, record, checkpoint_minutes, watcher=watcher)
 
 # %% ../nbs/lib/12_opening.ipynb #49f6383f
-def follow(path: Path, settings: TrainSettings, processes: Processes) -> Path:
+def follow(path: Path, processes: Processes) -> Path:
     "What a process does that does not keep the run in the folder `path`: its part of every step."
-    found, folder = processes.from_first()
+    settings, found, folder = processes.from_first()
     _, data, trainer = open_trainer(settings, open_start(settings, found), load_prepared(folder), processes)
     start_weights(found, trainer, lambda words: None)
     with stopping_cleanly(trainer, lambda words: None):

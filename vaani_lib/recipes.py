@@ -9,7 +9,7 @@ __all__ = ['VALID_BATCH', 'VitsTask', 'judge', 'discriminator_divisor', 'check_s
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -115,6 +115,9 @@ class VitsData:
         "A fingerprint of what the texts became: it changes with the rules by which they are read."
         tokens = [[clip.input_ids for clip in clips] for clips in (self.clips, self.valid_clips)]
         return hashlib.sha256(json.dumps(tokens).encode()).hexdigest()
+
+    def cut_by(self, settings: TrainSettings) -> "VitsData":
+        return replace(self, settings=settings)
 
     def valid(self) -> list[Batch]:
         "All of the validation set, long clips with long ones; the same batches on every machine, so that losses compare."

@@ -202,7 +202,11 @@ def sample_files(folder) -> list[Path]:
 
 # %% ../nbs/lib/09_runs.ipynb #aedc0080
 _LINES = ("-", "--", "-.", ":")
-_UNITS = {"Training/step_time": "s per step", "Training/learning_rate": "learning rate"}
+_UNITS = {
+    "Training/step_time": "s per step",
+    "Training/loading_share": "share of a step",
+    "Training/learning_rate": "learning rate",
+}
 
 
 def smooth(values: np.ndarray, factor: float) -> np.ndarray:

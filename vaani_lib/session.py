@@ -63,6 +63,7 @@ class Session(Callback):
     ):
         self.folder, self.base, self.data, self.record = folder, base, data, record
         self.best, self.checkpoint_step = record["best"], record["progress"]["step"]
+        self.asked = record.get("halved_from", data.settings.batch_size)  # clips at a time, before memory ran out
         self.events = EventLog(folder.path / "logs" / "tensorboard", self.checkpoint_step)
         self.sentences = choose_sentences(list(data.valid_rows))
         self.checkpoint_timer, self.sample_timer, self.epoch_timer = (
@@ -100,6 +101,13 @@ class Session(Callback):
         if not done.skipped_in_a_row and done.step_in_epoch < self.steps and self.checkpoint_timer.due():
             self._checkpoint(trainer)
 
+    def on_halved(self, trainer: Trainer) -> None:
+        now = trainer.settings
+        self.folder.say(
+            f"Memory ran out at step {trainer.progress.step + 1}. Nothing of that step was kept; it is repeated with "
+            f"{now.batch_size} × {now.grad_accum} clips, and the run goes on so, here and when it is resumed."
+        )
+
     def on_epoch_end(self, trainer: Trainer) -> None:
         done, valid = trainer.progress, trainer.evaluate(self.data.valid(), self.watcher.validating)
         means, seconds = {k: v / self.sums["steps"] for k, v in self.sums.items()}, self.epoch_timer.passed()
@@ -135,6 +143,8 @@ class Session(Callback):
         self.history += self.events.cut(done.step)
         self.made += map(name_of, self.history)
         record = make_record(self.record["run"], trainer.settings, self.record["data"], done, self.best, self.made)
+        if trainer.settings.batch_size != self.asked:
+            record["halved_from"] = self.asked
         self.moment = capture(trainer, self.base, record, self.moment)
         self.folder.save(self.moment, self.history, best)
         self.history, self.checkpoint_step = [], done.step

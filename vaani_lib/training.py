@@ -38,7 +38,7 @@ def train(
     check_arguments(run, data_dir)
     with joined_processes(settings.device) as processes:
         if processes.rank:
-            return follow(Path(output_dir) / run, settings, processes)
+            return follow(Path(output_dir) / run, processes)
         with closing(RunFolder(Path(output_dir) / run, Path(drive_dir) / run if drive_dir else None, say)) as folder:
             opened = open_run(folder, settings, Path(data_dir), checkpoint_minutes, take_over, watcher, processes)
             run_session(folder, *opened, give_back)

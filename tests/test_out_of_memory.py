@@ -1,0 +1,128 @@
+"""Where a GPU's memory runs out the run goes on with smaller micro-batches, as if it had had them from that step on."""
+import json
+import shutil
+
+import pytest
+import tiny_voice
+import torch
+from safetensors.torch import load_file
+
+from vaani_lib import recipes, trainer, training
+from vaani_lib.runs import read_curves
+
+EPOCHS = 3  # of 2 steps: 4 clips, and 3
+
+
+def differences(run, expected) -> list[str]:
+    """Weights and points of curves, but the clock's, in which two runs are not the same, bit for bit."""
+    ours, theirs = (load_file(folder / "last" / "model.safetensors") for folder in (run, expected))
+    found = [name for name in theirs if not ours[name].equal(theirs[name])]
+    points = []
+    for folder in (run, expected):
+        curves, problems = read_curves(folder)
+        assert not problems, problems
+        points.append({(tag, step): value for tag, curve in curves.items() if not tag.endswith(("_time", "_share"))
+                       for step, value in zip(curve.steps.tolist(), curve.values.tolist())})
+    assert len(points[0]) > 50
+    return found + sorted(str(key) for key in points[0].keys() | points[1].keys() if points[0].get(key) != points[1].get(key))
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """run(name, batch_size, max_steps) trains and returns the run's folder; `run.said` is what was said."""
+    tiny_voice.narrow_discriminators(monkeypatch.setattr)
+    voice, data = tiny_voice.make_voice(tmp_path / "voice"), tiny_voice.make_recordings(tmp_path)
+
+    def train(name, batch_size=4, max_steps=None):
+        settings = tiny_voice.settings(voice, EPOCHS, batch_size=batch_size, grad_accum=4 // batch_size, max_steps=max_steps)
+        return training.train(settings, data, tmp_path / "runs", name, tmp_path / "drive", say=train.said.append)
+
+    train.said, train.folder = [], tmp_path
+    return train
+
+
+@pytest.fixture
+def fails(monkeypatch):
+    """fails(step, size, pass_): memory runs out in that pass of that step (from 1) for micro-batches of more than `size`."""
+    def arrange(step, size, number=0):
+        real, trainers, passes = recipes.training_pass, [], [0]
+        taken = trainer.Trainer.step
+
+        def at_step(self, batches):
+            trainers[:], passes[0] = [self], 0
+            return taken(self, batches)
+
+        def scarce(model, batch, segment_frames):
+            out, at = real(model, batch, segment_frames), trainers[0].progress.step + 1 if trainers else 0
+            passes[0] += 1
+            if model.training and at == step and trainers[0].settings.batch_size > size and passes[0] == number + 1:
+                raise torch.OutOfMemoryError("simulated")
+            return out
+
+        monkeypatch.setattr(trainer.Trainer, "step", at_step)
+        monkeypatch.setattr(recipes, "training_pass", scarce)
+
+    return arrange
+
+
+@pytest.mark.parametrize(("asked", "left", "number"), [(4, 2, 0), (4, 1, 0), (2, 1, 1)],
+                         ids=["the first micro-batch", "twice over", "a later micro-batch"])
+def test_the_step_is_repeated_with_smaller_micro_batches(run, fails, asked, left, number):
+    run("expected", asked, max_steps=2)
+    expected = run("expected", left)
+    fails(3, left, number)
+    run.said.clear()
+    found = run("found", asked)
+    assert differences(found, expected) == []
+    halvings = [sentence for sentence in run.said if "Memory ran out at step 3" in sentence]
+    assert len(halvings) == (2 if asked == 4 * left else 1) and f"{left} × {4 // left} clips" in halvings[-1], run.said
+
+
+def test_a_resumed_run_keeps_the_smaller_micro_batches(run, fails):
+    run("expected", 4, max_steps=2)
+    expected = run("expected", 2)
+    fails(3, 2)
+    run("found", 4, max_steps=4)
+    shutil.rmtree(run.folder / "runs" / "found")
+    run.said.clear()
+    found = run("found", 4)
+    assert differences(found, expected) == [] and not any("Memory ran out" in sentence for sentence in run.said)
+    assert any("2 × 2 clips a step" in sentence for sentence in run.said), run.said
+    record = json.loads((found / "run.json").read_text())
+    assert (record["settings"]["batch_size"], record["halved_from"]) == (2, 4)
+
+
+def test_what_is_asked_for_anew_is_taken(run, fails):
+    fails(1, 2)
+    run("found", 4, max_steps=2)
+    record = json.loads((run("found", 1) / "run.json").read_text())
+    assert record["settings"]["batch_size"] == 1 and "halved_from" not in record
+
+
+@pytest.mark.parametrize("place", ["norm", "discriminator", "generator"])
+def test_an_update_that_runs_out_of_memory_is_finished(run, monkeypatch, place):
+    """The gradients are there and the activations gone: the one call that failed is made again, the others are not."""
+    expected, failed = run("expected"), []
+    if place == "norm":
+        holder, name, at = torch.nn.utils, "get_total_norm", 5
+    else:
+        holder, name, at = torch.optim.AdamW, "step", 5 if place == "discriminator" else 6
+    real, calls = getattr(holder, name), []
+
+    def scarce(*arguments, **named):
+        calls.append(1)
+        if len(calls) == at:
+            failed.append(1)
+            raise torch.OutOfMemoryError("simulated")
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(holder, name, scarce)
+    assert differences(run("found"), expected) == [] and failed
+
+
+def test_one_clip_too_many_is_said(run, fails):
+    fails(3, 0)
+    with pytest.raises(trainer.TooLittleMemory, match="step 3 with one clip at a time.*--freeze"):
+        run("found", 2)
+    kept = [folder.name for folder in (run.folder / "runs" / "found" / "checkpoints").glob("ckpt-*")]
+    assert len(kept) == 1 and "-s000002" in kept[0], "the last checkpoint is that of the step before"
