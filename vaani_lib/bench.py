@@ -117,7 +117,9 @@ def report(case: Case, task: VitsTask, step: Callable[[], object]) -> dict:
     found = {"peak_rss_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9}
     if case.device == "cuda":
         found |= {"peak_gpu_gb": torch.cuda.max_memory_allocated() / 1e9, "gpu": torch.cuda.get_device_name()}
-    return found | {"parts": parts_of(step, task), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    learning = sum(p.numel() for p in task.model.parameters() if p.requires_grad)
+    machine = {"threads": torch.get_num_threads(), "torch": torch.__version__}
+    return found | {"learning": learning, "parts": parts_of(step, task)} | machine
 
 # %% ../nbs/lib/12_bench.ipynb #974d689f
 class Child:
@@ -191,21 +193,23 @@ def measure(case: Case, steps: int) -> dict:
         return figures(child)
 
 
-def compare(case: Case, rounds: int) -> dict:
-    "The figures of Vaani's step and of the plain one, in turn; `ratio`: the median of the pairs' ratios, and memory's."
-    with running(case, replace(case, plain=True)) as (ours, plain):
+def compare(case: Case, rounds: int, other: Case | None = None) -> dict:
+    """The figures of a case and of another, by default of the same step written plainly, one step of each in turn.
+
+    `ratio`: the first's part of the second's time, in the median of the pairs and of the least of each, and of its memory."""
+    with running(case, other or replace(case, plain=True)) as (first, second):
         for _ in range(rounds):
-            ours.step()
-            plain.step()
-        pairs = [a / b for a, b in zip(ours.seconds, plain.seconds)]
-        found = {"vaani": figures(ours), "plain": figures(plain)}
+            first.step()
+            second.step()
+        pairs = [a / b for a, b in zip(first.seconds, second.seconds)]
+        ours, others = figures(first), figures(second)
     memory = "peak_gpu_gb" if case.device == "cuda" else "peak_rss_gb"
-    found["ratio"] = {
+    ratio = {
         "time": statistics.median(pairs),
-        "minima": found["vaani"]["step_s"] / found["plain"]["step_s"],
-        "memory": found["vaani"][memory] / found["plain"][memory],
+        "minima": ours["step_s"] / others["step_s"],
+        "memory": ours[memory] / others[memory],
     }
-    return found
+    return {"vaani": ours, "other" if other else "plain": others, "ratio": ratio}
 
 # %% ../nbs/lib/12_bench.ipynb #0d3001f8
 def loading_seconds(case: Case, times: int = 20) -> float:
