@@ -8,7 +8,7 @@ from vaani_lib.base import Base
 from vaani_lib.config import TrainSettings
 from vaani_lib.plain_step import PlainStep, plain_pass, precomputed
 from vaani_lib.recipes import VitsTask
-from vaani_lib.trainer import Stepper, seed_everything
+from vaani_lib.stepper import Stepper, seed_everything
 from vaani_lib.vits import compact_config, initialise
 
 SEED = 3, 1

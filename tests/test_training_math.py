@@ -20,7 +20,7 @@ from vaani_lib.batches import REFLECTED, Clip, collate
 from vaani_lib.config import TrainSettings
 from vaani_lib.gan import Discriminators, discriminator_loss, feature_matching_loss, generator_loss
 from vaani_lib.recipes import VitsTask
-from vaani_lib.trainer import Stepper
+from vaani_lib.stepper import Stepper
 from vaani_lib.vits import (
     Totals,
     align,

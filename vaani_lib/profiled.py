@@ -18,7 +18,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from . import plain_step, vits
 from .recipes import VitsTask
-from .trainer import Stepper
+from .stepper import Stepper
 
 # %% ../nbs/lib/09_profiled.ipynb #511663ce
 def timed(step: Callable[[], object], device: str) -> float:

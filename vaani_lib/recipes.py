@@ -22,7 +22,7 @@ from .config import TrainSettings
 from .corpus import PreparedSet, Row
 from .gan import Discriminators, discriminator_loss, feature_matching_loss, generator_loss
 from .text import spoken
-from .trainer import Cut, Phase
+from .stepper import Cut, Phase
 from .vits import Totals, reconstruction_losses, training_pass
 
 # %% ../nbs/lib/07_recipes.ipynb #9cadb566
