@@ -366,6 +366,8 @@ def named_lives() -> list[Life]:
         at("another attempt's events being cleared", "os.remove", here + r"logs/tensorboard/events"),
         at("half of last/ at the resume", "tensors", here + r"last.*model\.safetensors"),
         at("best/ set aside, the new one not in place", "os.rename", here + r"\.staging/best > .*run/best$", steps=4),
+        # Drive gets ahead of what the old machine knows
+        at("Drive's retention, two checkpoints later", "discard", drive + r"ckpt-.*COMPLETE", nth=2, steps=6, mood="calm"),
         at("an old machine, best/ half fetched", "write_half", here + r"\.part-best.*model", machine="old"),
         at("the old machine, restored", "step"),
         at("Drive's probe", "os.remove", drive + r"\.probe"),
