@@ -22,12 +22,14 @@ from drive_sync.waiting import Item, Waiting
 # Seconds between looks at whether Drive has what it was handed: the first, and the longest after doubling.
 LOOK_FIRST, LOOK_LONGEST = 2.0, 60.0
 # Drive uploads in any order, and what comes later may lean on what came before. So nothing is handed over before Drive
-# has confirmed the rest, unless it does not do so for this many seconds: then late is better than never.
+# has confirmed the rest. Where something is on its way for longer than this (seconds), what follows goes on without it.
 IN_ORDER = 900.0
 
 
 class Publisher:
-    """Publishes to `store` in the order of submission, each item once Drive has those before it; `spool` is a local folder for what waits (see Spool).
+    """Publishes to `store` in the order of submission, each item once Drive has those before it.
+
+    `spool` is a local folder for what waits (see Spool).
 
     One publisher at a time has a spool: SpoolInUse, until the other one is closed or its process is gone.
     At most `most_waiting` items of a kind in `newest_only` wait; when Drive is away for long, older ones are left out.
@@ -187,9 +189,9 @@ class Publisher:
                 self._look(item)
 
     def _next(self) -> Item | None:
-        """The oldest item that waits, once nothing before it is on its way."""
-        on_the_way = [item for item in self._items.handed() if self._clock() - item.handed_at < IN_ORDER]
-        return None if on_the_way else self._items.first()
+        """The oldest item that waits, once nothing is on its way, or something is for too long."""
+        since = min((item.handed_at for item in self._items.handed()), default=None)
+        return self._items.first() if since is None or self._clock() - since >= IN_ORDER else None
 
     def _keep_lease(self, patient: bool) -> None:
         """A sign of life where one is due, also while a full Drive takes nothing else; LeaseLost."""

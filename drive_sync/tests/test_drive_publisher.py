@@ -121,16 +121,17 @@ def test_nothing_is_handed_over_before_drive_has_what_came_before_it(publishing,
     def first_after_ten_minutes_second_never(now: float) -> None:
         seen.append((now, len(list((tmp_path / "drive").glob("ckpt-*")))))
         for folder in (tmp_path / "drive").glob("ckpt-*"):
-            if (now > 1600 and label(1) in folder.name) or now > 4000:
+            if (now > 1600 and label(1) in folder.name) or now > 8000:
                 drive.upload(folder)
 
-    publisher = publishing(drive, FakeTime(first_after_ten_minutes_second_never))
-    for step in (1, 2, 3):
+    publisher = publishing(drive, FakeTime(first_after_ten_minutes_second_never), most_waiting=4)
+    for step in (1, 2, 3, 4):
         publisher.submit(checkpoint(step), label(step))
-    assert publisher.drain(STUCK) and publisher.status().confirmed == 3
-    came = [next(now for now, count in seen if count == number) for number in (1, 2, 3)]
+    assert publisher.drain(STUCK) and publisher.status().confirmed == 4
+    came = [next(now for now, count in seen if count >= number) for number in (1, 2, 3, 4)]
     assert came[1] > 1600  # the second, once the first was there
     assert IN_ORDER < came[2] - came[1] < IN_ORDER + 200  # the third, as the second was never confirmed
+    assert came[3] - came[2] < 200  # nor is it waited for again
 
 
 def test_bytes_that_drive_has_wrong_are_not_confirmed(publishing, checkpoint, tmp_path):
