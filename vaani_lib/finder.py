@@ -13,8 +13,7 @@ from pathlib import Path
 
 from drive_sync import Snapshot, Store
 from .base import Base, load_description
-from .checkpoints import read_state
-from .config import read_json
+from .checkpoints import read_record, read_state
 
 # %% ../nbs/lib/08_finder.ipynb #9e94ebc1
 CHECKPOINT = "ckpt"
@@ -59,7 +58,7 @@ class Finder:
 
     @staticmethod
     def _found(folder: Path, on_drive: bool) -> Found:
-        return Found(folder, read_json(folder / "run.json"), on_drive)
+        return Found(folder, read_record(folder / "run.json"), on_drive)
 
     def _find_unsealed(self) -> Found | None:
         "Where nothing is finished: a checkpoint that has lost no more than its marker, and gets one again here."

@@ -29,8 +29,8 @@ from drive_sync import (
 )
 from drive_sync.lock import FolderLock
 from drive_sync.reach import within
-from .checkpoints import FROZEN, Moment, label, step_label
-from .config import read_json, write_json
+from .checkpoints import FROZEN, Moment, label, read_record, step_label
+from .config import write_json
 from .finder import CHECKPOINT, Finder, Found
 from .history import CHAPTER, PIECE, History, is_copy, restore_history
 from .room import KEEP_LAST, MOST_WAITING, Sizes, folder_bytes, room_here, room_on_drive, store_bytes
@@ -246,7 +246,7 @@ class RunFolder:
                 there = [s.name for s in self.drive.snapshots(CHECKPOINT)]
                 sure = likely_uploaded(there, {name: time.monotonic() - t for name, t in self._arrived.items()})
             self.drive.retain(CHECKPOINT, KEEP_LAST, keep=sure)
-            records = [read_json(s.path / "run.json") for s in self.drive.snapshots(CHECKPOINT)]
+            records = [read_record(s.path / "run.json") for s in self.drive.snapshots(CHECKPOINT)]
             best = [label(BEST, Progress(r["best"]["epoch"], r["best"]["step"])) for r in records if r["best"]]
             self.drive.retain(BEST, 1, keep=best)
             self.history.clear({name for r in records for name in r["history"]})
