@@ -2,32 +2,14 @@
 import pytest
 import torch
 from test_training_math import in_groups, make_task
-from transformers import VitsModel
 
-from vaani_lib.base import Base
 from vaani_lib.config import TrainSettings
 from vaani_lib.plain_step import PlainStep, plain_pass, precomputed
 from vaani_lib.recipes import VitsTask
 from vaani_lib.stepper import Stepper, seed_everything
-from vaani_lib.vits import compact_config, initialise
 
 SEED = 3, 1
 LONG_ENOUGH = (1, 2, 4, 6, 7)  # clips of a segment or more: the plain step knows no shorter ones
-
-
-def one_speaker_task() -> VitsTask:
-    config = compact_config(vocab_size=40)
-    config.hidden_size = config.flow_size = config.upsample_initial_channel = 32
-    config.num_hidden_layers, config.posterior_encoder_num_wavenet_layers = 2, 3
-    torch.manual_seed(5)
-    model = VitsModel(config)
-    initialise(model)
-    with torch.no_grad():
-        for p in model.parameters():
-            p.add_(0.02 * torch.randn_like(p))
-    task = VitsTask(Base(model, None, ("a",)), TrainSettings(base="compact", freeze=()))
-    task.train(False)
-    return task
 
 
 def plain_gradients(task: VitsTask, batch) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
@@ -43,7 +25,7 @@ def plain_gradients(task: VitsTask, batch) -> tuple[dict[str, float], dict[str, 
     return {key: float(loss) for key, loss in losses.items()}, found
 
 
-@pytest.mark.parametrize("make", [lambda: make_task(True), one_speaker_task], ids=["three speakers", "one speaker"])
+@pytest.mark.parametrize("make", [lambda: make_task(True), lambda: make_task(False, speakers=("a",))], ids=["three speakers", "one speaker"])
 @pytest.mark.parametrize("training", [False, True], ids=["evaluating", "with dropout"])
 def test_losses_and_gradients_are_the_plain_step_s(make, training):
     (batch,) = in_groups(LONG_ENOUGH, 5)

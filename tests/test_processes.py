@@ -22,10 +22,10 @@ def whole(tmp_path_factory) -> Whole:
         yield Whole(tmp_path_factory.mktemp("whole"), EPOCHS, batch_size=1, grad_accum=4)
 
 
-def launch(whole: Whole, output: Path, *steps: int) -> str:
+def launch(whole: Whole, output: Path, *options: object) -> str:
     arguments = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", 2, "--num_machines", 1,
                  "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", 0,
-                 HERE / "train_together.py", whole.base, whole.data, output, EPOCHS, *steps]
+                 HERE / "train_together.py", whole.base, whole.data, output, "--epochs", EPOCHS, *options]
     done = subprocess.run(list(map(str, arguments)), capture_output=True, text=True, timeout=300,
                           env={**os.environ, "PYTHONPATH": str(HERE.parent)})
     assert done.returncode == 0, done.stderr[-3000:]
@@ -33,10 +33,12 @@ def launch(whole: Whole, output: Path, *steps: int) -> str:
 
 
 def test_two_processes_train_what_one_would_and_one_goes_on_where_two_stopped(whole, tmp_path):
-    said = launch(whole, tmp_path, 1)
+    """At first one of them has too little memory, and asks to stop: both halve, and both stop."""
+    said = launch(whole, tmp_path, "--batch-size", 2, "--scarce", "--stop-after", 1)
     run = tmp_path / "run"
-    assert {"process 0 of 2, step 1", "process 1 of 2, step 1"} <= set(said.splitlines()), said
+    assert "process 0 of 2, step 1" in said and "process 1 of 2, step 1" in said, said
     assert said.count("Starting run") == 1 and "Stopped after 0 epochs, 1 steps" in said, said
+    assert said.count("Memory ran out at step 1.") == 1 and "repeated with 1 × 4 clips" in said, said
     assert read_json(run / "run.json")["progress"]["step"] == 1
     assert len(list((run / "checkpoints").glob("ckpt-*"))) == 1
     whole.train(tmp_path, None, max_steps=2)

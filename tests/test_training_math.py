@@ -47,9 +47,9 @@ def clip(number: int) -> Clip:
     return Clip(random.integers(1, 40, tokens).tolist(), lambda: wav.astype(np.int16), frames, speaker)
 
 
-def make_task(stochastic: bool, seed: int = 5) -> VitsTask:
-    """A small VITS for three speakers, as it evaluates: no dropout."""
-    config = compact_config(vocab_size=40, num_speakers=3)
+def make_task(stochastic: bool, seed: int = 5, speakers: tuple[str, ...] = ("a", "b", "c")) -> VitsTask:
+    """A small VITS, as it evaluates: no dropout."""
+    config = compact_config(vocab_size=40, num_speakers=len(speakers))
     config.use_stochastic_duration_prediction = stochastic
     config.hidden_size = config.flow_size = 32
     config.upsample_initial_channel, config.num_hidden_layers, config.posterior_encoder_num_wavenet_layers = 32, 2, 3
@@ -60,7 +60,7 @@ def make_task(stochastic: bool, seed: int = 5) -> VitsTask:
     with torch.no_grad():
         for p in model.parameters():
             p.add_(0.02 * torch.randn_like(p))
-    task = VitsTask(Base(model, None, ("a", "b", "c")), TrainSettings(base="compact", freeze=()))
+    task = VitsTask(Base(model, None, speakers), TrainSettings(base="compact", freeze=()))
     task.modules["discriminator"] = Discriminators(divisor=16)
     task.train(False)
     return task

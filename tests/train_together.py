@@ -1,26 +1,44 @@
-"""What `accelerate launch` starts in test_processes.py: python tests/train_together.py BASE DATA OUTPUT EPOCHS [STEPS]
-
-With STEPS, the last process asks to stop after so many."""
-import sys
+"""What `accelerate launch` starts in test_processes.py: one of several processes that train a tiny voice, 4 clips a step."""
+import argparse
 from pathlib import Path
 
 import tiny_voice
+import torch
 
-from vaani_lib import training
+from vaani_lib import recipes, training
 from vaani_lib.trainer import Trainer
 
-base, data, output = map(Path, sys.argv[1:4])
-epochs, *steps = map(int, sys.argv[4:])
-step, made = Trainer.step, []
+parser = argparse.ArgumentParser()
+parser.add_argument("paths", type=Path, nargs=3, metavar=("BASE", "DATA", "OUTPUT"))
+parser.add_argument("--epochs", type=int)
+parser.add_argument("--batch-size", type=int, default=1)
+parser.add_argument("--stop-after", type=int, help="steps after which the last process asks to stop")
+parser.add_argument("--scarce", action="store_true", help="the last process has no memory for two clips at a time")
+arguments = parser.parse_args()
+base, data, output = arguments.paths
+step, training_pass, at_work = Trainer.step, recipes.training_pass, []
+
+
+def is_last() -> bool:
+    return at_work[-1].processes.rank == at_work[-1].processes.count - 1
 
 
 def counted(trainer: Trainer, batches) -> dict:
-    made.append(log := step(trainer, batches))
-    print(f"process {trainer.processes.rank} of {trainer.processes.count}, step {trainer.progress.step}", flush=True)
-    trainer.stop_requested = [len(made)] == steps and trainer.processes.rank == trainer.processes.count - 1
+    at_work.append(trainer)
+    log, here = step(trainer, batches), trainer.processes
+    print(f"process {here.rank} of {here.count}, step {trainer.progress.step}", flush=True)
+    trainer.stop_requested = is_last() and trainer.progress.step == arguments.stop_after
     return log
 
 
-Trainer.step = counted
+def scarce(model, batch, segment_frames):
+    if arguments.scarce and model.training and is_last() and len(batch) > 1:
+        raise torch.OutOfMemoryError("simulated")
+    return training_pass(model, batch, segment_frames)
+
+
+Trainer.step, recipes.training_pass = counted, scarce
 tiny_voice.narrow_discriminators()
-training.train(tiny_voice.settings(base, epochs, batch_size=1, grad_accum=4), data, output, "run", None, 0)
+size = arguments.batch_size
+settings = tiny_voice.settings(base, arguments.epochs, batch_size=size, grad_accum=4 // size)
+training.train(settings, data, output, "run", None, 0)
