@@ -61,7 +61,6 @@ FROZEN = (
     *((part,) for part in FREEZABLE),
     ("text_encoder", "posterior_encoder"),
     ("text_encoder", "posterior_encoder", "flow", "duration_predictor"),
-    ("text_encoder", "decoder"),
 )
 
 

@@ -14,7 +14,7 @@ import ipywidgets as widgets
 
 from .controls import WIDE
 from .display import Table, player
-from .listening import Side, Test, count, say_both, summary
+from .listening import BlindTest, Side, count, say_both, summary
 from .panel import Panel
 from .stage import Live, make_button
 from .worker import Worker
@@ -59,7 +59,7 @@ class Booth:
     def __init__(self, panel: Panel, texts: str = "", folder: str | Path | None = None):
         self.panel, self.folder = panel, Path(folder or (panel.choice.home or Path()) / "listening")
         self.sides: dict[str, Side] = {}
-        self.test: Test | None = None
+        self.test: BlindTest | None = None
         self._ready: dict[int, str] = {}  # players by sentence, made ahead
         self.status, self.sounds, self.results = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self.worker = Worker(lambda error: self.say(f"Something unexpected: {type(error).__name__}: {error}"))
@@ -117,7 +117,9 @@ class Booth:
 
     def begin(self) -> None:
         "Begins the blind test, or goes on with one that this listener left."
-        self.test = Test(self.both(), self.texts.value.split("\n"), self.listener.value, self.folder, self.seed.value)
+        self.test = BlindTest(
+            self.both(), self.texts.value.split("\n"), self.listener.value, self.folder, self.seed.value
+        )
         self._ready, self.results.value = {}, ""
         self._next()
 

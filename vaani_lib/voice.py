@@ -109,26 +109,13 @@ class Voice:
         "The characters of `text` that this voice leaves out, and how often."
         return unread(text, self.tokenizer)
 
-    def say(
-        self,
-        text: str,
-        speaker: str | None = None,
-        speaking_rate: float | None = None,
-        noise_scale: float | None = None,
-        noise_scale_duration: float | None = None,
-        seed: int | None = None,
-        pitch: float | None = None,
-        level: float | None = None,
-        sentence_pause: float | None = None,
-    ) -> tuple[np.ndarray, int]:
-        """Float32 samples (T,) in -1..1 and their rate in Hz.
+    def say(self, text: str, speaker: str | None = None, **settings: float | None) -> tuple[np.ndarray, int]:
+        """Float32 samples (T,) in -1..1 and their rate in Hz. `settings`: as for `sentences`.
 
         Tags are obeyed. Warns with UnreadCharacters; ValueError if nothing can be read or a tag is none."""
         if unread := self.unread(without_tags(text)):
             warnings.warn(unread_sentence(unread), UnreadCharacters, stacklevel=2)
-        made = self.sentences(
-            text, speaker, speaking_rate, noise_scale, noise_scale_duration, seed, pitch, level, sentence_pause
-        )
+        made = self.sentences(text, speaker, **settings)
         return np.concatenate([sentence.wav for sentence in made]), self.sample_rate
 
     def sentences(
@@ -145,7 +132,8 @@ class Voice:
     ) -> Iterator[Spoken]:
         """As `say`, each sentence as soon as it is spoken, and without the warning: `unread` says what is left out.
 
-        A pause of `sentence_pause` seconds belongs to the sentence before it."""
+        What is None is as the voice's config.json has it; a `seed` that is None is another reading each time. `pitch` is in
+        semitones, `level` in dB; a pause of `sentence_pause` seconds belongs to the sentence before it."""
         lines = self._lines(text)
         model = {
             "speaking_rate": speaking_rate,
