@@ -37,6 +37,7 @@ from whole_run import Whole  # noqa: E402
 from drive_sync import Snapshot, Store  # noqa: E402
 
 LONGEST = 60.0  # seconds a life may take to come to its moment
+MOST_NEVER_HIT = 3  # moments; with more, something is stuck for good, and every further life would take its LONGEST
 EPOCHS = 10
 Say = Callable[[str], object]
 CALM = dict(xattrs=True, upload=1.0, names=0.0, errno=0, eio=0.0, quota=10**12, die_after=0)
@@ -113,6 +114,8 @@ class Sweep:
                 if ending == "never came there":  # a writer's thread has its own pace: a moment may be missed once
                     self.count.never_hit.remove(life.name)
                     ending = self.live(life)
+                if len(self.count.never_hit) > MOST_NEVER_HIT:
+                    raise SystemExit(f"Training never came to {self.count.never_hit}; the folder {self.machine} has its logs.")
                 if ending == "ended":
                     break
             ended_on = self.machine
@@ -438,6 +441,8 @@ def main() -> int:
 
     torch.set_num_threads(1)
     tqdm.monitor_interval = 0  # its thread would not be there in a fork
+    # tqdm's own is one for all processes: a life killed while it draws a bar would leave it locked to all that follow
+    tqdm.set_lock(threading.RLock())
     tiny_voice.narrow_discriminators()
     began, folder = time.monotonic(), arguments.folder.absolute()
     shutil.rmtree(folder, ignore_errors=True)
