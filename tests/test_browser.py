@@ -31,7 +31,7 @@ NOTEBOOKS = {
     "data_checks": ("worst_files(report).items()",),
     "training": ("watcher=Dashboard()", "voice = Voice.load(run)"),
     "voice_tuning": ("panel = Panel(VOICE",),
-    "experiments": ("plot_curves(runs", "heard = say_by_each(runs"),
+    "experiments": ("table = RunTable(", "curves = CurvePanel(", "row = RunRow("),
 }
 TOKEN = secrets.token_hex(16)
 WIDTH = 1000  # of the window in pixels: about what Colab leaves for a notebook
@@ -449,9 +449,97 @@ def test_the_panel_works_with_colab_s_ipywidgets(browser, tmp_path_factory):
         assert len(panel.speak("કેમ છો? આજે સવારે.")) == 3
 
 
-def test_experiments_draws_curves_and_plays_each_run(open_notebook):
-    page = open_notebook("experiments")
-    assert "careful" in page.locator(".jp-OutputArea-output table").first.inner_text()
-    assert drawn(page.locator(".jp-OutputArea-output img"))
-    sounds = hear(page, page.locator(".jp-OutputArea-output audio"))
-    assert len(sounds) == 2 and all(map(can_be_heard, sounds)), describe(sounds)
+FIRST_COLUMN = "table => [...table.tBodies[0].rows].map(row => row.cells[0].textContent)"
+ANOTHER = "([panel, what, old]) => { const found = panel.querySelector(what); return found && found.src !== old }"
+
+
+class Panel:
+    """One of the panels of experiments: the widgets around a button or a label."""
+
+    def __init__(self, page, around):
+        self.page = page
+        self.view = page.locator(".jp-OutputArea-output .widget-vbox").filter(has=around).first
+        self.status = self.view.get_by_role("status")
+
+    def another(self, what: str, change) -> str:
+        """The source of the first `what`, once `change` has given it another one."""
+        old = self.view.locator(what).first.get_attribute("src")
+        change()
+        self.page.wait_for_function(ANOTHER, arg=[self.view.element_handle(), what, old], polling=50)
+        return self.view.locator(what).first.get_attribute("src")
+
+
+@pytest.fixture(scope="module")
+def experiments(lab, browser, tmp_path_factory):
+    """experiments after Run All, for several tests."""
+    with notebook(lab, browser, tmp_path_factory, "experiments") as page:
+        yield page
+
+
+def test_the_table_of_runs_sorts_by_click_and_by_key(experiments):
+    table = experiments.locator(".jp-OutputArea-output table").first
+    epochs = table.get_by_role("button", name="epochs", exact=True)
+    assert table.evaluate(FIRST_COLUMN) == ["bold", "careful", "cut-off"] and table.locator("th[aria-sort=none]").count() > 5
+    epochs.click()
+    assert table.evaluate(FIRST_COLUMN) == ["careful", "bold", "cut-off"], "by number, and what is missing at the end"
+    assert table.locator("th[aria-sort=ascending]").inner_text().startswith("epochs")
+    epochs.press("Enter")
+    assert table.evaluate(FIRST_COLUMN) == ["bold", "careful", "cut-off"], "the other way round"
+    table.get_by_role("button", name="run", exact=True).press("Space")
+    table.get_by_role("button", name="run", exact=True).press("Space")
+    assert table.evaluate(FIRST_COLUMN) == ["cut-off", "careful", "bold"] and table.locator("th[aria-sort=descending]").count() == 1
+
+
+def test_a_note_is_written_into_the_run_s_folder_and_shown_in_the_table(experiments):
+    panel = Panel(experiments, experiments.get_by_role("button", name="Keep note"))
+    panel.view.get_by_label("note on").select_option("careful")
+    panel.view.locator("textarea").fill("સારો અવાજ <3")
+    panel.view.get_by_role("button", name="Keep note").click()
+    panel.status.filter(has_text="Kept in").wait_for()
+    file = Path(panel.status.inner_text().removeprefix("Kept in ").removesuffix("."))
+    assert file.parent.name == "careful" and file.read_text(encoding="utf-8") == "સારો અવાજ <3\n"
+    assert "સારો અવાજ <3" in panel.view.locator("tr", has_text="careful").inner_text()
+    panel.view.get_by_label("note on").select_option("bold")
+    experiments.wait_for_function("field => field.value === ''", arg=panel.view.locator("textarea").element_handle())
+
+
+def test_curves_are_chosen_smoothed_and_drawn_in_place(experiments):
+    panel = Panel(experiments, experiments.get_by_text("smoothing", exact=True))
+    assert drawn(panel.view.locator("img")), "drawn before anything was touched"
+    height = panel.view.locator("img").bounding_box()["height"]
+    slider = panel.view.locator(".widget-hslider").locator("[role=slider], .ui-slider-handle")
+    seen = [panel.view.locator("img").get_attribute("src")]
+    changes = (
+        lambda: slider.press("PageDown"),
+        lambda: panel.view.get_by_label("by", exact=True).select_option("time"),
+        lambda: panel.view.get_by_label("bold", exact=True).uncheck(),
+        lambda: panel.view.get_by_label("curve", exact=True).select_option("Valid/reconstruction"),
+    )
+    seen += [panel.another("img", change) for change in changes]
+    assert len(set(seen)) == len(seen)
+    assert panel.view.locator("img").get_attribute("alt") == "Valid/reconstruction and Valid/reconstruction of careful, cut-off"
+    assert panel.view.locator("img").bounding_box()["height"] == height, "the page does not jump"
+    panel.another("img", lambda: panel.view.get_by_label("bold", exact=True).check())
+
+
+def test_the_row_of_players_says_another_sentence_and_one_player_at_a_time_is_heard(experiments):
+    panel = Panel(experiments, experiments.get_by_text("sentence", exact=True))
+    players = panel.view.locator("audio")
+    first = hear(experiments, players)
+    assert len(first) == 2 and all(map(can_be_heard, first)), describe(first)
+    assert "no best voice yet" in panel.view.inner_text(), "the one that was cut off says why it is silent"
+
+    def say() -> None:
+        panel.view.locator("textarea").fill("કેમ છો?")
+        panel.view.get_by_role("button", name="Speak").click()
+
+    panel.another("audio", say)
+    panel.status.filter(has_text="3 of 3").wait_for()
+    short = hear(experiments, players)
+    assert len(short) == 2 and all(len(a) < len(b) for a, b in zip(short, first, strict=True)), describe([*short, *first])
+    experiments.evaluate("players => players.forEach(player => player.loop = true)", [p.evaluate_handle("p => p") for p in players.all()])
+    for player, other in ((players.nth(0), players.nth(1)), (players.nth(1), players.nth(0))):
+        player.evaluate("player => player.play()")
+        experiments.wait_for_function("player => player.currentTime > 0 && !player.paused", arg=player.element_handle())
+        assert other.evaluate("player => player.paused")
+    players.nth(1).evaluate("player => player.pause()")

@@ -4,13 +4,12 @@
 
 # %% auto #0
 __all__ = ['RunInfo', 'read_run', 'is_run', 'list_runs', 'Curve', 'read_curves', 'flat', 'differences', 'diagnose_run',
-           'sample_files', 'smooth', 'hours', 'trained_hours', 'plot_curves']
+           'sample_files', 'smooth', 'hours', 'trained_hours']
 
 # %% ../nbs/lib/09_runs.ipynb #80ff6725
 import json
 import re
 import struct
-import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,6 @@ import numpy as np
 
 # %% ../nbs/lib/09_runs.ipynb #6cc61000
 from .diagnosis import Finding, diagnose
-from .display import OKABE_ITO
 
 # %% ../nbs/lib/09_runs.ipynb #ead9d05c
 _SECTIONS = ("settings", "data", "progress", "best", "versions")
@@ -36,12 +34,15 @@ class RunInfo:
     progress: dict = field(default_factory=dict)  # epoch, step
     best: dict = field(default_factory=dict)  # metric (validation mel L1), epoch, step; empty in the first epoch
     versions: dict = field(default_factory=dict)
+    machine: str = ""  # that trained it last
     problems: tuple[str, ...] = ()
+    title: str = ""  # where another run has the folder's name too
+    homes: tuple[Path, ...] = ()  # its folders here and on Drive: for its voices, and what is kept with it
 
     @property
     def name(self) -> str:
-        """The folder's name, which is the run's."""
-        return self.folder.name
+        """The folder's name, which is the run's, or its title."""
+        return self.title or self.folder.name
 
 # %% ../nbs/lib/09_runs.ipynb #3adfa90f
 def read_run(folder) -> RunInfo:
@@ -56,7 +57,8 @@ def read_run(folder) -> RunInfo:
         if not isinstance(sections[name], dict):
             problems.append(f"{name} in run.json is {str(sections[name])[:40]!r}, not a table, and is left out.")
             sections[name] = {}
-    return RunInfo(folder, **sections, problems=tuple(problems))
+    machine = str(content.get("machine", ""))
+    return RunInfo(folder, **sections, machine=machine, problems=tuple(problems), homes=(folder,))
 
 # %% ../nbs/lib/09_runs.ipynb #7acc74bf
 def _read_json(path: Path) -> tuple[dict, str]:
@@ -201,14 +203,6 @@ def sample_files(folder) -> list[Path]:
     return sorted((Path(folder) / "samples").glob("validation_*.wav"), key=key)
 
 # %% ../nbs/lib/09_runs.ipynb #aedc0080
-_LINES = ("-", "--", "-.", ":")
-_UNITS = {
-    "Training/step_time": "s per step",
-    "Training/loading_share": "share of a step",
-    "Training/learning_rate": "learning rate",
-}
-
-
 def smooth(values: np.ndarray, factor: float) -> np.ndarray:
     """Exponential moving average as in TensorBoard, (N,); 0 changes nothing, 0.9 remembers ten points."""
     if not 0 <= factor < 1:
@@ -228,53 +222,6 @@ def hours(times: np.ndarray, curves: dict[str, Curve], pause: float = 1800.0) ->
     return np.interp(times, logged, np.cumsum(np.where(steps > pause, 0.0, steps)) / 3600)
 
 
-def trained_hours(run: RunInfo) -> float | None:
+def trained_hours(curves: dict[str, Curve]) -> float | None:
     """Hours from the first to the last logged step, pauses left out; None for a run without curves."""
-    curves, _ = read_curves(run.folder)
     return max(float(hours(curve.times, curves)[-1]) for curve in curves.values()) if curves else None
-
-# %% ../nbs/lib/09_runs.ipynb #292ea9e7
-def plot_curves(runs: list[RunInfo], tags: list[str], by: str = "step", smoothing: float = 0.0):
-    """A figure with one plot a tag and one line a run, by "step" or "time"; what could not be read stands below it."""
-    from matplotlib import pyplot
-
-    if by not in ("step", "time"):
-        raise ValueError(f"Curves are drawn by 'step' or by 'time', not by {by!r}.")
-    read = [(run.name, *read_curves(run.folder)) for run in runs]
-    columns, rows = min(len(tags), 3) or 1, -(-len(tags) // 3) or 1
-    size = (4.6 * columns, 3.2 * rows)
-    figure, axes = pyplot.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
-    pyplot.close(figure)  # a notebook shows what a cell returns; an open figure it would show twice
-    for axis, tag in zip(axes.flat, tags, strict=False):
-        _draw(axis, tag, [(name, curves) for name, curves, _ in read], by, smoothing)
-    for axis in axes.flat[len(tags) :]:
-        axis.set_visible(False)
-    _say_below(figure, [problem for *_, problems in read for problem in problems])
-    return figure
-
-# %% ../nbs/lib/09_runs.ipynb #412f0366
-def _draw(axis, tag: str, runs: list[tuple[str, dict[str, Curve]]], by: str, smoothing: float) -> None:
-    """One plot: for each run the smoothed line to read and the raw one pale behind it."""
-    smoothing = 0.0 if tag.startswith("Valid/") else smoothing  # one point an epoch: nothing to smooth away
-    axis.set(title=tag, ylabel=_UNITS.get(tag, "loss"))
-    axis.set_xlabel("optimizer step" if by == "step" else "time trained in hours")
-    for number, (name, curves) in enumerate(runs):
-        if tag not in curves:
-            continue
-        curve = curves[tag]
-        x = curve.steps if by == "step" else hours(curve.times, curves)
-        style = _LINES[number // len(OKABE_ITO) % len(_LINES)]
-        look = {"color": OKABE_ITO[number % len(OKABE_ITO)], "linestyle": style}
-        axis.plot(x, smooth(curve.values, smoothing), label=name, marker="o" if len(x) < 3 else None, **look)
-        if smoothing:
-            axis.plot(x, curve.values, alpha=0.3, linewidth=0.8, **look)
-    if axis.lines:
-        axis.legend(fontsize="small")
-    else:
-        axis.text(0.5, 0.5, "nothing logged", ha="center", transform=axis.transAxes)
-
-# %% ../nbs/lib/09_runs.ipynb #fdbac36b
-def _say_below(figure, problems: list[str]) -> None:
-    """What could not be read, under the plots."""
-    if problems:
-        figure.supxlabel("\n".join(textwrap.shorten(problem, 110) for problem in problems), fontsize="small")
