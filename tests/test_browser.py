@@ -413,42 +413,6 @@ def test_a_blind_vote_is_cast_by_key_and_by_button_and_stands_in_the_file(tuning
     booth.get_by_role("row").filter(has_text="preferred").first.wait_for()
 
 
-COLAB_WIDGETS = ("ipywidgets==7.7.1", "widgetsnbextension<4", "jupyterlab_widgets<2", "ipython_genutils")
-COLAB_CELL = """import ipywidgets, tempfile
-from pathlib import Path
-from vaani_lib.panel import Panel
-from vaani_lib.voice_tuning import example_voices
-assert ipywidgets.__version__ == "7.7.1", ipywidgets.__version__
-panel = Panel(*example_voices(Path(tempfile.mkdtemp())), "તમે ક્યારે આવશો?")
-panel.speak()
-panel.worker.wait()
-panel.view"""
-
-
-def test_the_panel_works_with_colab_s_ipywidgets(browser, tmp_path_factory):
-    """The kernel's side and the page's side of 7.7.1: a few files beside the environment, which has 8."""
-    home, folder, old = (tmp_path_factory.mktemp(name) for name in ("home7", "notebooks7", "ipywidgets7"))
-    got = subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", old, *COLAB_WIDGETS],
-                         capture_output=True, text=True)
-    if got.returncode:
-        pytest.skip(f"ipywidgets 7.7.1 could not be had: {got.stderr.strip()[-300:]}")
-    cell = {"cell_type": "code", "execution_count": None, "id": "panel", "metadata": {}, "outputs": [], "source": COLAB_CELL}
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    (folder / "colab.ipynb").write_text(json.dumps({"cells": [cell], "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}))
-    environment = settings_of(home)
-    environment["PYTHONPATH"] = os.pathsep.join([str(old), environment["PYTHONPATH"]])
-    environment["JUPYTER_PATH"] = os.pathsep.join([environment["JUPYTER_PATH"], str(old / "share/jupyter")])
-    with running_lab(folder, home, environment) as lab, notebook(lab, browser, tmp_path_factory, "colab") as page:
-        panel = TuningPanel(page)
-        assert panel.view.locator(".ui-slider-handle").count() == len(SLIDERS), "the page draws them as 7.7.1 does"
-        panel.view.get_by_label("play at once").uncheck()
-        plain = hear(page, panel.players)
-        assert [panel.press("speaking rate", "PageUp") for _ in range(3)][-1] > 1
-        faster = panel.speak()
-        assert len(faster[0]) < len(plain[0]), describe([*plain, *faster])
-        assert len(panel.speak("કેમ છો? આજે સવારે.")) == 3
-
-
 FIRST_COLUMN = "table => [...table.tBodies[0].rows].map(row => row.cells[0].textContent)"
 ANOTHER = "([panel, what, old]) => { const found = panel.querySelector(what); return found && found.src !== old }"
 
@@ -467,6 +431,63 @@ class Panel:
         change()
         self.page.wait_for_function(ANOTHER, arg=[self.view.element_handle(), what, old], polling=50)
         return self.view.locator(what).first.get_attribute("src")
+
+
+COLAB_WIDGETS = ("ipywidgets==7.7.1", "widgetsnbextension<4", "jupyterlab_widgets<2", "ipython_genutils")
+COLAB_CELL = """import ipywidgets, tempfile
+from pathlib import Path
+from vaani_lib.panel import Panel
+from vaani_lib.voice_tuning import example_voices
+assert ipywidgets.__version__ == "7.7.1", ipywidgets.__version__
+panel = Panel(*example_voices(Path(tempfile.mkdtemp())), "તમે ક્યારે આવશો?")
+panel.speak()
+panel.worker.wait()
+panel.view"""
+COLAB_RUNS = """from vaani_lib.compare import Comparison
+from vaani_lib.curve_panel import CurvePanel
+from vaani_lib.experiments import pretend
+from vaani_lib.places import find_runs
+from vaani_lib.run_table import RunTable
+from vaani_lib.selection import Selection
+runs = Path(tempfile.mkdtemp())
+pretend(runs / "careful", 0, 2e-5, 2, 0.0)
+pretend(runs / "bold", 1, 1e-4, 4, 0.0)
+compared = Comparison(find_runs([runs]))
+curves = CurvePanel(compared, Selection(list(compared.curves)))
+display(RunTable(compared).view)
+curves.view"""
+
+
+def test_the_panels_work_with_colab_s_ipywidgets(browser, tmp_path_factory):
+    """The kernel's side and the page's side of 7.7.1: a few files beside the environment, which has 8."""
+    home, folder, old = (tmp_path_factory.mktemp(name) for name in ("home7", "notebooks7", "ipywidgets7"))
+    got = subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", old, *COLAB_WIDGETS],
+                         capture_output=True, text=True)
+    if got.returncode:
+        pytest.skip(f"ipywidgets 7.7.1 could not be had: {got.stderr.strip()[-300:]}")
+    cell = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
+    cells = [cell | {"id": f"cell-{number}", "source": source} for number, source in enumerate((COLAB_CELL, COLAB_RUNS))]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    (folder / "colab.ipynb").write_text(json.dumps({"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}))
+    environment = settings_of(home)
+    environment["PYTHONPATH"] = os.pathsep.join([str(old), environment["PYTHONPATH"]])
+    environment["JUPYTER_PATH"] = os.pathsep.join([environment["JUPYTER_PATH"], str(old / "share/jupyter")])
+    with running_lab(folder, home, environment) as lab, notebook(lab, browser, tmp_path_factory, "colab") as page:
+        panel = TuningPanel(page)
+        assert panel.view.locator(".ui-slider-handle").count() == len(SLIDERS), "the page draws them as 7.7.1 does"
+        panel.view.get_by_label("play at once").uncheck()
+        plain = hear(page, panel.players)
+        assert [panel.press("speaking rate", "PageUp") for _ in range(3)][-1] > 1
+        faster = panel.speak()
+        assert len(faster[0]) < len(plain[0]), describe([*plain, *faster])
+        assert len(panel.speak("કેમ છો? આજે સવારે.")) == 3
+        page.locator("th button", has_text="epochs").click()
+        assert page.locator("table").first.evaluate(FIRST_COLUMN) == ["careful", "bold"]
+        page.locator(".jp-OutputArea-output textarea").last.fill("a note")
+        page.get_by_role("button", name="Keep note").click()
+        page.locator("tr", has_text="bold").filter(has_text="a note").wait_for()
+        curves = Panel(page, page.get_by_text("smoothing", exact=True))
+        curves.another("img", lambda: curves.view.locator(".ui-slider-handle").press("PageDown"))
 
 
 @pytest.fixture(scope="module")

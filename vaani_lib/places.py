@@ -110,7 +110,7 @@ def _titled(runs: list[RunInfo]) -> list[RunInfo]:
     return [replace(run, title=title) for run, title in zip(runs, titles, strict=True)]
 
 # %% ../nbs/lib/10_places.ipynb #8ad3188b
-USUAL = ("/content/vaani_work/runs", "work/runs", "runs", "work/drive/vaani")
+USUAL = ("/content/vaani_work/runs", "work/runs", "work/sweep", "runs", "work/drive/vaani")
 EVERYWHERE = "everywhere"
 
 
