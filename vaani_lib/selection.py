@@ -9,6 +9,7 @@ __all__ = ['Shown', 'Selection']
 from collections.abc import Callable
 
 import ipywidgets as widgets
+from drive_sync.colab import on_colab
 from IPython.display import display
 
 from .run_curves import swatch
@@ -27,10 +28,10 @@ class Shown(Live):
 
     def _ipython_display_(self, **kwargs) -> None:
         view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
-        display(
-            {"text/plain": repr(self), "text/html": self.page(), "application/vnd.jupyter.widget-view+json": view},
-            raw=True,
-        )
+        shown = {"text/plain": repr(self), "application/vnd.jupyter.widget-view+json": view}
+        if not on_colab():  # of the two, the classic notebook took the page; nothing says which Colab takes
+            shown["text/html"] = self.page()
+        display(shown, raw=True)
 
 # %% ../nbs/lib/11_selection.ipynb #22b0d859
 class Selection:
