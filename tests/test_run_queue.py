@@ -46,8 +46,10 @@ def results(run) -> tuple:
     return points(run), *((run / name / "model.safetensors").read_bytes() for name in ("best", "last"))
 
 
-def test_an_interrupted_queue_goes_on_on_another_machine_to_the_same_runs(place):
-    said = []
+def test_an_interrupted_queue_goes_on_on_another_machine_to_the_same_runs(place, monkeypatch):
+    said, unmounted = [], []
+    monkeypatch.setattr("drive_sync.ending.on_colab", lambda: True)
+    monkeypatch.setattr("drive_sync.ending.flush_and_unmount", lambda seconds: unmounted.append(there.left()))
     plan = grid(settings(place / "base", EPOCHS, device="cpu", precision="fp32"), learning_rate=[1e-3, 5e-4])
     first, second = plan
     queue = Queue(place / "a", place / "drive", said.append)
@@ -57,7 +59,9 @@ def test_an_interrupted_queue_goes_on_on_another_machine_to_the_same_runs(place)
     there = Queue(place / "b", place / "drive", said.append)
     assert there.plan == plan and there.left() == [first, second], "what was begun is known from Drive"
     assert not run_all(there, place / "prepared", watcher=lambda: Interrupt(1)) and there.left() == [second]
+    assert unmounted == [], "the first run is finished, and the second one needs Drive"
     assert run_all(there, place / "prepared") and there.left() == []
+    assert unmounted == [[]], "Drive goes with the last one"
     assert any("Going on with" in words and f"step {STEPS + 1}" in words for words in said), said
     for name, wanted in plan.items():
         alone = train(wanted, place / "prepared", place / "alone", name, say=said.append)

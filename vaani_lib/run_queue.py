@@ -105,9 +105,13 @@ class Queue:
                 place.mkdir(parents=True, exist_ok=True)
                 write_json(place / QUEUE, content)
 
+    def folders(self, name: str) -> tuple[Path, Path | None]:
+        "Of a run: here, and on Drive."
+        return self.output_dir / name, self.drive_dir and self.drive_dir / name
+
     def run(self, name: str) -> RunInfo:
         "How far the run came: here or, where this machine has nothing of it, on Drive."
-        here, there = self.output_dir / name, self.drive_dir and self.drive_dir / name
+        here, there = self.folders(name)
         if not (here / "run.json").is_file() and there and is_on_drive(there):
             return copy_of(there)
         return read_run(here) if here.is_dir() else RunInfo(here)
@@ -160,13 +164,18 @@ def run_all(
 ) -> bool:
     """Trains what is left of the queue; whether all of it is finished now. `watcher` makes one for each run; the rest as in
     `train`, `give_back` for the end of the last one. Raises what belongs to all: no data, or a Drive that does not answer."""
+    check_arguments(QUEUE, data_dir)
     left = queue.left()
-    check_arguments(*left[:1] or ["queue"], data_dir)
-    how = data_dir, checkpoint_minutes, take_over, give_back
     for number, name in enumerate(left, 1):
         queue.say(f"{name}: {number} of {len(left)} that are left, {len(queue.plan)} in all.")
+        kind = RunFolder if number == len(left) else _Kept
         try:
-            finished = _train(queue, name, number == len(left), watcher and watcher(), *how)
+            with closing(kind(*queue.folders(name), queue.say)) as folder:
+                watching = watcher and watcher()
+                how = Path(data_dir), checkpoint_minutes, take_over, watching, ALONE
+                trainer, data, session = open_run(folder, queue.plan[name], *how)
+                run_session(folder, trainer, data, session, give_back)
+                finished = trainer.finished
             queue.failed.pop(name, None)
         except DriveUnavailable:
             raise
@@ -178,21 +187,3 @@ def run_all(
             queue.say(f"Stopped in {name}. Call this again, here or on another machine, and it goes on there.")
             return False
     return not queue.left()
-
-# %% ../nbs/lib/12_run_queue.ipynb #36d2aa72
-def _train(
-    queue: Queue,
-    name: str,
-    last: bool,
-    watcher: Watcher | None,
-    data_dir: str | Path,
-    checkpoint_minutes: float,
-    take_over: bool,
-    give_back: bool,
-) -> bool:
-    "Starts the run or goes on with it; whether it is finished now."
-    here, there = queue.output_dir / name, queue.drive_dir and queue.drive_dir / name
-    with closing((RunFolder if last else _Kept)(here, there, queue.say)) as folder:
-        opened = open_run(folder, queue.plan[name], Path(data_dir), checkpoint_minutes, take_over, watcher, ALONE)
-        run_session(folder, *opened, give_back)
-        return opened[0].finished
