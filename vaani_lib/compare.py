@@ -9,12 +9,13 @@ __all__ = ['VALIDATED', 'Comparison', 'overview', 'what_differs', 'Spread', 'fig
 import os
 import shutil
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from .diagnosis import diagnose
+from .display import OKABE_ITO
 from .notes import read_note
 from .places import where
 from .runs import RunInfo, differences, read_curves, trained_hours
@@ -96,11 +97,17 @@ VALIDATED = ("Valid/reconstruction", "Valid/kl_divergence", "Valid/duration")
 
 @dataclass(frozen=True)
 class Spread:
-    "Mean and standard deviation of `count` epochs; it sorts by its mean."
+    "Mean and standard deviation of `count` epochs; it sorts by its mean, and is drawn on the scale `low` to `high`."
 
     mean: float
     deviation: float
     count: int
+    low: float = 0.0
+    high: float = 0.0
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> "Spread":
+        return cls(float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0, len(values))
 
     def __float__(self) -> float:
         return self.mean
@@ -108,19 +115,31 @@ class Spread:
     def __str__(self) -> str:
         return f"{self.mean:.3f} ± {self.deviation:.3f}" if self.count > 1 else f"{self.mean:.3f} (one epoch)"
 
+    @property
+    def picture(self) -> str:
+        "A dot and what it trembles by."
+        a, b, dot = (
+            5 + 120 * (x - self.low) / ((self.high - self.low) or 1.0)
+            for x in (self.mean - self.deviation, self.mean + self.deviation, self.mean)
+        )
+        return (
+            f'<br><svg width="130" height="12" aria-hidden="true" stroke="{OKABE_ITO[0]}" stroke-width="2">'
+            f'<line x1="5" y1="6" x2="125" y2="6" stroke="#999" stroke-width="0.5"/>'
+            f'<line x1="{a:.1f}" y1="6" x2="{b:.1f}" y2="6"/><circle cx="{dot:.1f}" cy="6" r="3" fill="{OKABE_ITO[0]}"/></svg>'
+        )
 
+# %% ../nbs/lib/12_compare.ipynb #f818d6fb
 def figures(compared: Comparison, last: int = 5) -> Sortable:
-    "One row a run: what was validated, and every score, over its last epochs."
-    tags = [tag for tag in compared.tags() if tag in VALIDATED or tag.startswith("Score/")]
-    rows = []
-    for name, curves in compared.curves.items():
-        values = {tag: curves[tag].values[-last:] for tag in tags if tag in curves}
-        values = {tag: found[np.isfinite(found)] for tag, found in values.items()}
-        spread = {
-            tag: Spread(float(np.mean(v)), float(np.std(v, ddof=1)) if len(v) > 1 else 0.0, len(v)) if len(v) else None
-            for tag, v in values.items()
-        }
-        rows += [{"run": name, **{tag: spread.get(tag) for tag in tags}}] if spread else []
+    "One row a run: what was validated, and every score, over its last epochs, each column on one scale."
+    columns: dict[str, dict[str, Spread]] = {}
+    for tag in (tag for tag in compared.tags() if tag in VALIDATED or tag.startswith("Score/")):
+        values = {name: curves[tag].values[-last:] for name, curves in compared.curves.items() if tag in curves}
+        found = {name: Spread.of(v[np.isfinite(v)]) for name, v in values.items() if np.isfinite(v).any()}
+        low = min((spread.mean - spread.deviation for spread in found.values()), default=0.0)
+        high = max((spread.mean + spread.deviation for spread in found.values()), default=0.0)
+        columns[tag] = {name: replace(spread, low=low, high=high) for name, spread in found.items()}
+    names = [name for name in compared.curves if any(name in found for found in columns.values())]
+    rows = [{"run": name, **{tag: found.get(name) for tag, found in columns.items()}} for name in names]
     return Sortable(rows, "No run has validated anything yet.")
 
 # %% ../nbs/lib/12_compare.ipynb #096e44a9

@@ -30,7 +30,9 @@ _PLACE = "text-align: left; padding: 3px 10px 3px 0; line-height: 1.3"
 
 # %% ../nbs/lib/09_sortable.ipynb #c3a909db
 class Sortable(Table):
-    """A Table that sorts by a click; `formats` says how a column's numbers are written, as "{:.2f}"."""
+    """A Table that sorts by a click; `formats` says how a column's numbers are written, as "{:.2f}".
+
+    A value that has a `picture`, as HTML, shows it under its text."""
 
     def __init__(self, rows: list[dict], empty: str = "Nothing to show.", formats: dict[str, str] | None = None):
         super().__init__(rows, empty)
@@ -74,4 +76,5 @@ class Measured:
 def _cell(value: object, text: str) -> str:
     number = f' data-number="{float(value)}"' if isinstance(value, SupportsFloat) else ""
     place = f"{_PLACE}; min-width: 12em" if len(text) > 40 else _PLACE
-    return f'<td{number} style="{place}; white-space: pre-line">{html.escape(text)}</td>'
+    picture = getattr(value, "picture", "")
+    return f'<td{number} style="{place}; white-space: pre-line">{html.escape(text)}{picture}</td>'
