@@ -6,7 +6,7 @@
 __all__ = ['RATE', 'WINDOW', 'FFT', 'BANDS', 'COEFFICIENTS', 'RANGE', 'for_comparison', 'mel_levels', 'mel_cepstrum', 'align',
            'frame_distortion', 'Analysis', 'Comparison', 'compare', 'mel_cepstral_distortion']
 
-# %% ../nbs/lib/04_metrics.ipynb #5138770b
+# %% ../nbs/lib/04_metrics.ipynb #aea8cc21
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,7 +15,7 @@ import numpy as np
 from .audio import resample, speech_bounds, speech_level
 from .pitch import STEP, pitch_track
 
-# %% ../nbs/lib/04_metrics.ipynb #04a399c3
+# %% ../nbs/lib/04_metrics.ipynb #a8e2f7d1
 RATE = 16000  # Hz, at which everything is compared
 WINDOW, FFT = 400, 512  # samples: 25 ms, too short to tell the harmonics of most voices apart
 BANDS = 40  # of mel, 0 to 8 kHz
@@ -38,13 +38,13 @@ def for_comparison(wav: np.ndarray, sample_rate: int) -> np.ndarray:
     start, end = speech_bounds(wav, RATE)
     return wav[start:end] if end - start > WINDOW else wav
 
-# %% ../nbs/lib/04_metrics.ipynb #97b2fe7a
-def mel_levels(wav: np.ndarray, seconds: float = STEP, bands: int = BANDS) -> np.ndarray:
-    "Power of `wav` (T,) at 16 kHz in mel bands every `seconds`, dB under its own loudest, (F, bands); no less than -60."
+# %% ../nbs/lib/04_metrics.ipynb #be3e6acf
+def mel_levels(wav: np.ndarray, bands: int = BANDS) -> np.ndarray:
+    "Power of `wav` (T,) at 16 kHz in mel bands every 10 ms, dB under its own loudest, (F, bands); no less than -60."
     from librosa import power_to_db
     from librosa.feature import melspectrogram
 
-    hop = round(seconds * RATE)
+    hop = round(STEP * RATE)
     power = melspectrogram(y=wav, sr=RATE, n_fft=FFT, win_length=WINDOW, hop_length=hop, n_mels=bands)
     return power_to_db(power, ref=np.max, top_db=RANGE).T
 
@@ -58,7 +58,7 @@ def mel_cepstrum(levels: np.ndarray) -> np.ndarray:
     log_magnitudes = levels * np.log(10) / 20
     return dct(log_magnitudes, axis=1)[:, 1 : COEFFICIENTS + 1] / levels.shape[1]
 
-# %% ../nbs/lib/04_metrics.ipynb #709a7f65
+# %% ../nbs/lib/04_metrics.ipynb #095cd8f9
 def align(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     "Dynamic time warping of (F, C) and (G, C): pairs of frames in order, (P, 2), with the least Euclidean distance in all."
     from librosa.sequence import dtw
@@ -70,7 +70,7 @@ def frame_distortion(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     "Mel-cepstral distortion of pairs of frames (P, 13) and (P, 13) in dB, (P,): R. Kubichek 1993, without the energy."
     return 10 / np.log(10) * np.sqrt(2 * np.sum((first - second) ** 2, axis=1))
 
-# %% ../nbs/lib/04_metrics.ipynb #b55f9f45
+# %% ../nbs/lib/04_metrics.ipynb #a041ce2c
 @dataclass(frozen=True, eq=False)
 class Analysis:
     "A sound, `wav` (T,) at 16 kHz as `for_comparison` leaves it, and what is measured of it, each once."
@@ -99,7 +99,7 @@ class Analysis:
     def pitch(self) -> np.ndarray:
         return pitch_track(self.wav, RATE)  # (F,) Hz, NaN without voice
 
-# %% ../nbs/lib/04_metrics.ipynb #32f92c51
+# %% ../nbs/lib/04_metrics.ipynb #63b11784
 @dataclass(frozen=True)
 class Comparison:
     "How far a sentence is from a recording of it. NaN where there is nothing to compare."

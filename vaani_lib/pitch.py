@@ -5,17 +5,17 @@
 # %% auto #0
 __all__ = ['STEP', 'LOWEST', 'HIGHEST', 'VOICED', 'pitch_track', 'median_pitch']
 
-# %% ../nbs/lib/03_pitch.ipynb #d7656f5a
+# %% ../nbs/lib/03_pitch.ipynb #654f89f9
 import numpy as np
 from scipy import fft
 
-# %% ../nbs/lib/03_pitch.ipynb #dfad15ea
+# %% ../nbs/lib/03_pitch.ipynb #271662d9
 STEP = 0.01  # seconds from one frame to the next
 LOWEST, HIGHEST = 60.0, 500.0  # Hz, what a speaking voice may have
 VOICED = 0.5  # of the energy must come again a period later; Praat's default is 0.45
 _OCTAVE_COST = 0.03  # for each octave lower; Praat's is 0.01
 
-# %% ../nbs/lib/03_pitch.ipynb #ffbe0fc3
+# %% ../nbs/lib/03_pitch.ipynb #3babbe7d
 def _correlations(wav: np.ndarray, sample_rate: int, lags: np.ndarray) -> np.ndarray:
     "How alike each frame of `wav` (T,) is to itself `lags` (L,) samples later, (F, L); 1 is the same."
     size = round(3 / LOWEST * sample_rate)
@@ -30,7 +30,7 @@ def _correlations(wav: np.ndarray, sample_rate: int, lags: np.ndarray) -> np.nda
     found, own = autocorrelation(frames), autocorrelation(window)
     return found[:, lags] / np.maximum(found[:, :1], 1e-9) / (own[lags] / own[0])
 
-# %% ../nbs/lib/03_pitch.ipynb #0d85c4bf
+# %% ../nbs/lib/03_pitch.ipynb #c12df5f9
 def _best_peak(alike: np.ndarray, lags: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Period in samples (F,) and likeness (F,) of the best peak among `lags` that are `inside` (L,); likeness 0 without one."
     worth = alike - _OCTAVE_COST * np.log2(lags / lags[0])
@@ -40,7 +40,7 @@ def _best_peak(alike: np.ndarray, lags: np.ndarray, inside: np.ndarray) -> tuple
     bend = np.where(before - 2 * here + after < -1e-9, before - 2 * here + after, -np.inf)
     return lags[best] + np.clip(0.5 * (before - after) / bend, -0.5, 0.5), np.where(peak.any(axis=1), here, 0.0)
 
-# %% ../nbs/lib/03_pitch.ipynb #fe738605
+# %% ../nbs/lib/03_pitch.ipynb #39319e37
 def pitch_track(wav: np.ndarray, sample_rate: int) -> np.ndarray:
     "F0 in Hz of `wav` (T,) every 10 ms, (1 + T // step,); NaN where there is no voice."
     lags = np.arange(int(sample_rate / HIGHEST) - 1, int(sample_rate / LOWEST) + 3)
