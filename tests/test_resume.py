@@ -44,6 +44,7 @@ def test_killed_three_times_equals_uninterrupted(corpus, tmp_path):
     whole = tmp_path / "runs" / "whole"
     assert history(run) == history(whole)
     assert len(history(run)["Loss/total"]) == 9 and len(history(run)["Valid/reconstruction"]) == 3
+    assert len(history(run)["Score/mel_cepstral_distortion"]) == len(history(run)["Score/sentences_found"]) == 3
     for voice in ("best", "last"):
         ours, theirs = (load_file(folder / voice / "model.safetensors") for folder in (run, whole))
         assert ours.keys() == theirs.keys() and all(ours[name].equal(theirs[name]) for name in ours), voice

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['make_parser', 'add_base', 'add_train_options', 'add_plan_options', 'add_bench_options', 'add_say_options',
-           'sentence_of', 'quiet_libraries', 'main']
+           'add_score_options', 'sentence_of', 'quiet_libraries', 'main']
 
 # %% ../nbs/lib/14_cli.ipynb #f7012dee
 import argparse
@@ -19,6 +19,7 @@ from vaani_lib.commands import (
     plan_command,
     prepare_command,
     say_command,
+    score_command,
     text_command,
     train_command,
 )
@@ -73,6 +74,7 @@ def make_parser() -> argparse.ArgumentParser:
     text = command("text", text_command, 'vaani text "૧૫/૮/૧૯૪૭ના રોજ, ₹500"')
     text.add_argument("text")
     text.add_argument("--language", default="gu", help="gu or hi (default: gu)")
+    add_score_options(command("score", score_command, "vaani score runs/first --data-dir prepared"))
     diagnose = command("diagnose", diagnose_command, "vaani diagnose runs/first")
     diagnose.add_argument("run", help="a run's folder")
     add_plan_options(command("plan", plan_command, "vaani plan --data-dir recordings --profile colab-t4"))
@@ -177,6 +179,24 @@ def add_say_options(parser: argparse.ArgumentParser) -> None:
     add("--level", type=float, help="dB louder; it never clips")
     add("--sentence-pause", type=float, metavar="S", help="seconds between two sentences (default: 0.25)")
     add("--seed", type=int, default=0, help="the same seed gives the same samples (default: 0)")
+
+# %% ../nbs/lib/14_cli.ipynb #cb870cf1
+def add_score_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("voice", help="a voice's folder, a run's folder (its best), or a Hub id")
+    add(
+        "--data-dir",
+        help="a prepared set or a folder of recordings, of which those held out for validation count "
+        "(default: espeak-ng reads Vaani's own Gujarati sentences)",
+    )
+    add("--sentences", type=int, default=100, metavar="N", help="that many at most (default: 100)")
+    add("--speaker", help="name of the voice's speaker (default: each recording's own, or the first)")
+    add(
+        "--asr",
+        metavar="M",
+        help="also count the characters that this speech recogniser, a folder or Hub id, gets wrong",
+    )
+    add("--json", metavar="F", help="also write every figure of every sentence as JSON")
 
 # %% ../nbs/lib/14_cli.ipynb #0d08ed30
 def sentence_of(error: Exception) -> str:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['check_command', 'prepare_command', 'tokenizer_of', 'train_command', 'say_command', 'text_command', 'demo_command',
-           'diagnose_command', 'plan_command', 'bench_command']
+           'diagnose_command', 'score_command', 'check_place', 'plan_command', 'bench_command']
 
 # %% ../nbs/lib/13_commands.ipynb #1f9a3716
 import argparse
@@ -138,16 +138,45 @@ def diagnose_command(args: argparse.Namespace) -> int:
         print(f"The curves of {run.name} show nothing that is certainly wrong. Listen to its samples.")
     return 1 if found else 0
 
+# %% ../nbs/lib/13_commands.ipynb #14257ab9
+def score_command(args: argparse.Namespace) -> int:
+    "How good a voice is, in figures: sound, melody, words, likeness"
+    from vaani_lib.config import write_json
+    from vaani_lib.demo import demo_sentences
+    from vaani_lib.readings import espeak_readings, recorded_readings
+    from vaani_lib.recogniser import load_recogniser
+    from vaani_lib.score_table import in_words
+    from vaani_lib.scoring import score
+    from vaani_lib.voice import Voice
+
+    check_place(args.json)
+    if args.sentences < 1:
+        raise ValueError(f"--sentences is {args.sentences}; it must be 1 or more.")
+    voice = Voice.load(args.voice)
+    if args.data_dir:
+        readings, against = recorded_readings(args.data_dir, speaker=args.speaker), f"recordings in {args.data_dir}"
+    else:
+        readings, against = espeak_readings(demo_sentences()), "espeak-ng's readings of Vaani's own sentences"
+    hear = load_recogniser(args.asr) if args.asr else None
+    found = score(voice, readings, args.voice, against, args.sentences, args.speaker, hear)
+    print(in_words(found))
+    if args.json:
+        write_json(args.json, found.to_json())
+    return 0
+
+
+def check_place(file: str | None) -> None:
+    "Raises a FileNotFoundError, before any work is done, where --json names a folder that is not there."
+    if file and not Path(file).absolute().parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {Path(file).parent} for --json. Name a file in one that exists.")
+
 # %% ../nbs/lib/13_commands.ipynb #467489e2
 def plan_command(args: argparse.Namespace) -> int:
     "What a run on these recordings will take: time, sessions, Drive, money"
     from vaani_lib.config import write_json
     from vaani_lib.plan import in_words, make_plan
 
-    if args.json and not Path(args.json).absolute().parent.is_dir():
-        raise FileNotFoundError(
-            f"There is no folder {Path(args.json).parent} for --json. Name a file in one that exists."
-        )
+    check_place(args.json)
     plan = make_plan(args.data_dir, args.base, args.profile, args.epochs)
     print(in_words(plan))
     if args.json:
@@ -161,10 +190,7 @@ def bench_command(args: argparse.Namespace) -> int:
     from vaani_lib.bench_table import in_words
     from vaani_lib.config import write_json
 
-    if args.json and not Path(args.json).absolute().parent.is_dir():
-        raise FileNotFoundError(
-            f"There is no folder {Path(args.json).parent} for --json. Name a file in one that exists."
-        )
+    check_place(args.json)
     freeze = tuple(part for part in args.freeze.split(",") if part not in ("", "none"))
     case = Case(args.batch_size, args.frames, args.tokens, args.device, freeze)
     found = measure(case, args.steps)

@@ -18,6 +18,7 @@ from pathlib import Path
 from .base import Base
 from .checkpoints import Moment, capture, make_record
 from .diagnosis import Watch
+from .epoch_scores import EpochScores
 from .history import name_of
 from .recipes import VitsData
 from .reporting import EventLog, choose_sentences, speak_samples
@@ -66,6 +67,9 @@ class Session(Callback):
         self.asked = record.get("halved_from", data.settings.batch_size)  # clips at a time, before memory ran out
         self.events = EventLog(folder.path / "logs" / "tensorboard", self.checkpoint_step)
         self.sentences = choose_sentences(list(data.valid_rows))
+        clips = dict(zip(data.valid_rows, data.valid_clips, strict=True))
+        load, rate = lambda row: clips[row].samples(), base.model.config.sampling_rate
+        self.scores = EpochScores(self.sentences, list(data.valid_rows), load, rate)
         self.checkpoint_timer, self.sample_timer, self.epoch_timer = (
             Timer(60 * checkpoint_minutes),
             Timer(60 * sample_minutes),
@@ -117,7 +121,7 @@ class Session(Callback):
         if not math.isfinite(valid["total"]):
             lost = f"epoch {done.epoch}: the validation loss is not finite, so nothing of this epoch was kept."
             return self.folder.say(" ".join([lost, *findings]))
-        spoken = self._speak(f"validation_e{done.epoch:04d}", done.step)
+        spoken = self._speak(f"validation_e{done.epoch:04d}", done.step, scored=True)
         self.best = self.folder.settle()["best"]  # one that a full disk did not take is none
         better = self.best is None or valid["reconstruction"] < self.best["metric"]
         if better:
@@ -154,10 +158,12 @@ class Session(Callback):
         self.events.scalars(values, step)
         self.diagnosis.add(values, step)
 
-    def _speak(self, stem: str, step: int) -> tuple[tuple[Path, str], ...]:
+    def _speak(self, stem: str, step: int, scored: bool = False) -> tuple[tuple[Path, str], ...]:
         spoken = speak_samples(self.base, self.sentences, self.folder.path / "samples", stem)
         for i, (_, wav, rate) in enumerate(spoken, 1):
             self.events.audio(f"Audio/validation_{i}", wav, rate, step)
+        if scored:
+            self._log(self.scores.of([wav for _, wav, _ in spoken]), step)
         self.history += [file for file, _, _ in spoken]
         return tuple((file, row.text) for (file, _, _), row in zip(spoken, self.sentences))
 
