@@ -1,5 +1,6 @@
 """`vaani score`: a bad voice scores badly in the figure that should catch it; real voices through the command."""
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from transformers import (
 from vaani_lib.audio import load_audio, write_audio
 from vaani_lib.base import compact_tokenizer
 from vaani_lib.cli import main
+from vaani_lib.config import read_json, write_json
 from vaani_lib.corpus import prepare
 from vaani_lib.demo import demo_sentences
 from vaani_lib.espeak import say
@@ -33,7 +35,7 @@ WRONG = dict(zip(TEXTS, TEXTS[1:] + TEXTS[:1]))
 
 def voice(speak) -> SimpleNamespace:
     """Something that speaks with `speak`, in the shape that scoring asks for."""
-    return SimpleNamespace(speakers=("gu",), tokenizer=compact_tokenizer(), unread=lambda text: {}, say=speak)
+    return SimpleNamespace(speakers=("gu",), sample_rate=22050, tokenizer=compact_tokenizer(), unread=lambda text: {}, say=speak)
 
 
 def robot(**settings) -> SimpleNamespace:
@@ -149,7 +151,10 @@ def test_what_cannot_be_scored_is_said_in_a_sentence(tiny, corpus, tmp_path, cap
     low.mkdir()
     write_audio(low / "a.wav", say("કેમ છો?", sample_rate=8000)[0], 8000)
     (low / "metadata.csv").write_text("a.wav|કેમ છો?|asha\n", encoding="utf-8")
+    telephone = shutil.copytree(tiny, tmp_path / "telephone")
+    write_json(telephone / "config.json", read_json(telephone / "config.json") | {"sampling_rate": 8000})
     for arguments, sentence in (
+        ([telephone], "This voice has 8000 samples a second; a comparison needs 16000"),
         (["/no/voice"], "There is no folder /no/voice"),
         ([tiny, "--data-dir", tmp_path / "empty"], "no metadata.csv"),
         ([tiny, "--data-dir", low], "a comparison needs 16000"),
@@ -169,7 +174,7 @@ def test_human_recordings_are_like_themselves_and_unlike_others(human_recordings
     if not folder.is_dir():
         pytest.skip(f"no recordings of other speakers at {folder}")
     others = [load_audio(path, RATE)[0] for path in sorted((folder / "wavs").iterdir())]
-    own, strange = Scores("", "", []), Scores("", "", [])
+    own, strange = Scores("", ""), Scores("", "")
     add_likeness(own, [clip.wav for clip in clips[:5]], clips[:5], clips[5:] + clips[:5])
     add_likeness(strange, others, clips[: len(others)], clips)
     assert own["timbre distance"].interval[1] < strange["timbre distance"].interval[0]
