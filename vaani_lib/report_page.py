@@ -162,7 +162,7 @@ def report_page(report: Report, shown: int = 3) -> str:
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>Recordings in {escape(report.root.name)}</title><style>{_STYLE}</style>"
         f"<h1>Recordings in {escape(report.root.name)}</h1><p>{escape(figures['layout'])}</p>"
-        f"{_tiles(report)}<p>{verdict}</p><h2>What was found</h2>{_overview(report)}<h2>The whole set</h2>"
+        f"{_tiles(report)}<p>{verdict} {escape(figures.get('decisions', ''))}</p><h2>What was found</h2>{_overview(report)}<h2>The whole set</h2>"
         f'<div class="plots">{"".join(plots)}{bars_svg(speakers, "Minutes of each speaker")}</div>'
         + "<h2>See and hear it</h2><p>The worst files of each kind, at their own level.</p>" * bool(report.issues)
         + "".join(_group(report, group, shown) for group in report.groups())
