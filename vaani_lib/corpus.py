@@ -83,7 +83,7 @@ def _digest(value) -> str:
 def parallel_map(function, items: list, title: str) -> Iterator:
     "Yields `function` of each of `items`, computed in threads, in order; after two seconds a bar with the time left."
     workers, waiting = min(8, os.cpu_count() or 1), deque()
-    with ThreadPoolExecutor(workers) as pool, tqdm(total=len(items), desc=title, delay=2) as bar:
+    with ThreadPoolExecutor(workers) as pool, tqdm(total=len(items), desc=title, delay=2, leave=False) as bar:
         try:
             for item in items:
                 waiting.append(pool.submit(function, item))

@@ -121,6 +121,12 @@ class Decisions:
         now = Decision(file, self.sha(file), self.rows[file])
         return last if last and (last.sha256, last.row) == (now.sha256, now.row) else now
 
+    def now(self) -> Decided:
+        "What holds, of the recordings as they were when they were first asked for."
+        every = [self.of(file) for file in dict.fromkeys(step.file for step in self.steps) if file in self.paths]
+        verdicts = {step.file: step.verdict for step in every if step.verdict}
+        return Decided(verdicts, {step.file: step.text for step in every if step.text is not None})
+
     def decide(self, file: str, verdict: str) -> None:
         "Accepts or rejects `file`; ValueError with what to do where it cannot be accepted, or nothing could be kept."
         assert verdict in (ACCEPTED, REJECTED), verdict
