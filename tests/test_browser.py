@@ -472,18 +472,28 @@ panel = Panel(*example_voices(Path(tempfile.mkdtemp())), "તમે ક્યા
 panel.speak()
 panel.worker.wait()
 panel.view"""
+COLAB_REVIEW_CELL = """from vaani_lib.data_checks import check
+from vaani_lib.decisions import Decisions
+from vaani_lib.demo import demo_sentences, make_corpus, plant_faults
+from vaani_lib.layouts import read_corpus
+from vaani_lib.review import Review
+recordings = make_corpus(Path(tempfile.mkdtemp()) / "recordings", sentences=demo_sentences()[:12])
+plant_faults(recordings)
+review = Review(check(recordings), Decisions(f"{recordings}-clean", read_corpus(recordings)), write=None)
+review.view"""
 
 
-def test_the_panel_works_with_colab_s_ipywidgets(browser, tmp_path_factory):
+def test_the_panels_work_with_colab_s_ipywidgets(browser, tmp_path_factory):
     """The kernel's side and the page's side of 7.7.1: a few files beside the environment, which has 8."""
     home, folder, old = (tmp_path_factory.mktemp(name) for name in ("home7", "notebooks7", "ipywidgets7"))
     got = subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", old, *COLAB_WIDGETS],
                          capture_output=True, text=True)
     if got.returncode:
         pytest.skip(f"ipywidgets 7.7.1 could not be had: {got.stderr.strip()[-300:]}")
-    cell = {"cell_type": "code", "execution_count": None, "id": "panel", "metadata": {}, "outputs": [], "source": COLAB_CELL}
+    cells = [{"cell_type": "code", "execution_count": None, "id": f"panel{number}", "metadata": {}, "outputs": [], "source": code}
+             for number, code in enumerate((COLAB_CELL, COLAB_REVIEW_CELL))]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    (folder / "colab.ipynb").write_text(json.dumps({"cells": [cell], "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}))
+    (folder / "colab.ipynb").write_text(json.dumps({"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}))
     environment = settings_of(home)
     environment["PYTHONPATH"] = os.pathsep.join([str(old), environment["PYTHONPATH"]])
     environment["JUPYTER_PATH"] = os.pathsep.join([environment["JUPYTER_PATH"], str(old / "share/jupyter")])
@@ -496,6 +506,11 @@ def test_the_panel_works_with_colab_s_ipywidgets(browser, tmp_path_factory):
         faster = panel.speak()
         assert len(faster[0]) < len(plain[0]), describe([*plain, *faster])
         assert len(panel.speak("કેમ છો? આજે સવારે.")) == 3
+        review = page.locator(".jp-OutputArea-output .vaani-review").first
+        review.get_by_label("decide by key").press("r")
+        review.get_by_role("status").filter(has_text="is rejected").wait_for()
+        review.get_by_role("button", name="Undo").click()
+        review.get_by_role("status").filter(has_text="is undecided again").wait_for()
 
 
 def test_experiments_draws_curves_and_plays_each_run(open_notebook):

@@ -227,7 +227,7 @@ class Review:
             return self.turn_to(self.at, "The text is as it was.")
         file = self.decisions.undo().file
         if file not in self.clips and file in self.decisions.paths:
-            self.list.value = list(self.lists)[-1]
+            self.list.value = next(name for name, clips in self.lists.items() if file in clips)
         now = self.decisions.of(file) if file in self.decisions.paths else None
         text = "" if now is None or now.text is None else ", with another text"
         words = f"Undone: {file} is {now.verdict or 'undecided' if now else 'gone'} again{text}."
