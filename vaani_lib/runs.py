@@ -20,7 +20,7 @@ import numpy as np
 
 # %% ../nbs/lib/09_runs.ipynb #6cc61000
 from .diagnosis import Finding, diagnose
-from .display import OKABE_ITO
+from .display import OKABE_ITO, write_in_own_script
 
 # %% ../nbs/lib/09_runs.ipynb #ead9d05c
 _SECTIONS = ("settings", "data", "progress", "best", "versions")
@@ -250,6 +250,7 @@ def plot_curves(runs: list[RunInfo], tags: list[str], by: str = "step", smoothin
     for axis in axes.flat[len(tags) :]:
         axis.set_visible(False)
     _say_below(figure, [problem for *_, problems in read for problem in problems])
+    write_in_own_script(figure)
     return figure
 
 # %% ../nbs/lib/09_runs.ipynb #412f0366
