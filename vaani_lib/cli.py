@@ -112,6 +112,12 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
         help="comma-separated: text_encoder, posterior_encoder, flow, duration_predictor, decoder, or none (default: text_encoder; none for compact)",
     )
     add("--lr", type=float, help="learning rate (default: 2e-5; 5e-4 for compact)")
+    add(
+        "--no-adversarial",
+        dest="adversarial",
+        action="store_false",
+        help="learn from spectra alone, without discriminators: the first run of a voice from scratch",
+    )
     add("--seed", type=int, help="of everything random (default: 0)")
     add("--precision", default="auto", help="auto, fp32, fp16 or bf16 (default: auto, the profile's)")
     add(

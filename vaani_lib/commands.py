@@ -75,6 +75,7 @@ def train_command(args: argparse.Namespace) -> int:
         args.lr,
         args.batch_size,
         args.grad_accum,
+        args.adversarial,
         **chosen,
     )
     train(

@@ -66,12 +66,13 @@ def detect_runtime() -> Runtime:
     return Runtime(profile, "cuda", colab, f"{name} with {memory:.0f} GB: {PROFILES[profile].why}.")
 
 # %% ../nbs/lib/00_config.ipynb #0ab3f190
-LOSS_WEIGHTS = {
+LOSS_WEIGHTS = {  # one of weight 0 is not computed
     "reconstruction": 45.0,
     "kl_divergence": 1.0,
     "duration": 1.0,
     "generator": 1.0,
     "feature_matching": 1.0,
+    "spectrum": 0.0,
 }
 FREEZABLE = ("text_encoder", "posterior_encoder", "flow", "duration_predictor", "decoder")
 PRECISIONS = ("fp32", "fp16", "bf16")
@@ -119,6 +120,11 @@ class TrainSettings:
         "Utterances an optimizer step."
         return self.batch_size * self.grad_accum
 
+    @property
+    def adversarial(self) -> bool:
+        "Whether discriminators teach the voice."
+        return bool(self.loss_weights["generator"] or self.loss_weights["feature_matching"])
+
 # %% ../nbs/lib/00_config.ipynb #21103f4a
 # These belong to the machine or to how long one wants to train; everything else makes another run.
 MACHINE_SETTINGS = ("epochs", "max_steps", "batch_size", "grad_accum", "precision", "device")
@@ -143,7 +149,9 @@ def settings_from_json(saved: dict) -> TrainSettings:
             f"This run has settings that this version of vaani does not know: {', '.join(sorted(unknown))}."
         )
     tuples = {name: tuple(saved[name]) for name in ("freeze", "betas") if name in saved}
-    return TrainSettings(**{**saved, **tuples})
+    # a run of an earlier version had fewer losses
+    weights = dict.fromkeys(LOSS_WEIGHTS, 0.0) | saved.get("loss_weights", LOSS_WEIGHTS)
+    return TrainSettings(**{**saved, **tuples, "loss_weights": weights})
 
 # %% ../nbs/lib/00_config.ipynb #b4f44a71
 def differences(saved: TrainSettings, wanted: TrainSettings) -> dict[str, tuple]:

@@ -128,8 +128,8 @@ def _also_frozen(settings: Mapping, parts: list[str]) -> str:
 # %% ../nbs/lib/08_diagnosis.ipynb #5ae63a75
 def _standstill(history: LossHistory, settings: Mapping) -> Finding | None:
     losses = ("reconstruction", "discriminator", "generator", "feature_matching")
-    valid = np.array([history.valid(loss) for loss in losses])
-    if valid.shape[1] < 3 or history.ends[-1] - history.ends[0] < 30 or not np.isfinite(valid).all():
+    valid = np.array([values for loss in losses if len(values := history.valid(loss))])
+    if not len(valid) or valid.shape[1] < 3 or history.ends[-1] - history.ends[0] < 30 or not np.isfinite(valid).all():
         return None
     moved = np.ptp(valid, axis=1) / np.maximum(np.abs(np.median(valid, axis=1)), 1e-12)
     if moved.max() > 0.005:

@@ -21,6 +21,7 @@ from .batches import Batch, Clip, epoch_batches, micro_batches
 from .config import TrainSettings
 from .corpus import PreparedSet, Row
 from .gan import Discriminators, discriminator_loss, feature_matching_loss, generator_loss
+from .spectra import spectrum_loss
 from .text import spoken
 from .stepper import Cut, Phase
 from .vits import Totals, reconstruction_losses, training_pass
@@ -37,10 +38,12 @@ class VitsTask:
         base.model.text_encoder.encoder.layerdrop = 0.0  # VITS leaves no layer out; transformers would, one in ten
         for part in settings.freeze:
             getattr(base.model, part).requires_grad_(False)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
-            discriminators = Discriminators(discriminator_divisor(base.model))
-        self.modules = {"discriminator": discriminators, "generator": base.model}
+        self.modules = {"generator": base.model}
+        if settings.adversarial:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(settings.seed)
+                discriminators = Discriminators(discriminator_divisor(base.model))
+            self.modules = {"discriminator": discriminators, **self.modules}
 
     def totals(self, batches: Sequence[Batch]) -> Totals:
         return Totals(
@@ -52,11 +55,14 @@ class VitsTask:
         "The generator learns from the discriminators as they are before this step's update, one after the other."
         out = training_pass(self.model, batch, self.settings.segment_frames)
         cut, share = Cut(out.generated), (len(batch), totals.utterances)
-        for discriminator in self.modules["discriminator"].discriminators:
+        for discriminator in self.modules["discriminator"].discriminators if self.settings.adversarial else ():
             judged, learned = judge(discriminator, out.real, cut.after, *share)
             yield Phase("discriminator", judged, shared=True)
             yield Phase("generator", learned, until=cut)
-        yield Phase("generator", reconstruction_losses(out, self.model.config.sampling_rate, totals), onward=cut)
+        losses = reconstruction_losses(out, self.model.config.sampling_rate, totals)
+        if self.weights["spectrum"]:
+            losses["spectrum"] = spectrum_loss(out.generated, out.real, totals.utterances)
+        yield Phase("generator", losses, onward=cut)
 
     def train(self, mode: bool) -> None:
         for module in self.modules.values():

@@ -1,0 +1,97 @@
+"""The recordings from which the compact Gujarati voice learns: prompts of OpenSLR 78, words and letters, by espeak-ng.
+
+    python recipes/compact_voice/corpus.py PROMPTS OUT
+
+PROMPTS: the folder with line_index_female.tsv and line_index_male.tsv of https://openslr.org/78 (CC BY-SA 4.0).
+OUT gets train/ and valid/ with metadata.csv, and held_out.txt: 100 sentences that are in neither.
+"""
+import argparse
+import random
+import sys
+import unicodedata
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from tqdm import tqdm
+
+from vaani_lib.audio import write_audio
+from vaani_lib.base import compact_tokenizer
+from vaani_lib.espeak import say
+from vaani_lib.text import normalize, unknown_characters
+
+# Two low, two high: medians of 197, 105, 181 and 86 Hz
+VOICES = {"asha": "gu+f2", "dev": "gu+m3", "mira": "gu+f4", "kavi": "gu+m8"}
+HELD_OUT, VALID, WORDS = 100, 40, 1600
+LONGEST = 110  # characters: about 8 seconds
+SEED = 78
+
+
+def sentences(prompts: Path) -> list[str]:
+    """Every prompt once, as it is read aloud; none with a character that the voice does not know, none that is long."""
+    tokenizer, found = compact_tokenizer(), {}
+    for file in ("line_index_female.tsv", "line_index_male.tsv"):
+        for line in (prompts / file).read_text(encoding="utf-8").splitlines():
+            text = normalize(line.partition("\t")[2].strip())
+            if text[-1:] not in ".?!।":
+                text += "."
+            if 12 <= len(text) <= LONGEST and not unknown_characters(text, tokenizer):
+                found[text] = True
+    return list(found)
+
+
+def frequent_words(texts: list[str], count: int) -> list[str]:
+    """The most frequent words of two letters and more."""
+    words = Counter(word.strip(".,?!।;:'\"-()") for text in texts for word in text.split())
+    return [f"{word}." for word, _ in words.most_common() if len(word) >= 2][:count]
+
+
+def letters() -> list[str]:
+    """Every consonant with every vowel sign, and every vowel: a row of the primer each, and each consonant before ય, ર, વ."""
+    consonants = [c for c in map(chr, range(0x0A95, 0x0ABA)) if unicodedata.category(c) == "Lo"]
+    vowels = [c for c in map(chr, range(0x0A85, 0x0A95)) if unicodedata.category(c) == "Lo"]
+    signs = ["", *"ાિીુૂૃેૈોૌ", "ં"]
+    rows = [[c + sign for sign in signs] for c in consonants] + [vowels[i: i + 5] for i in range(0, len(vowels), 5)]
+    rows += [[c + "્" + second for c in consonants[i: i + 6]] for second in "યરવ" for i in range(0, len(consonants), 6)]
+    return [", ".join(part) + "." for row in rows for part in (row[:6], row[6:]) if part]
+
+
+def spoken(job: tuple[Path, str, str]) -> None:
+    file, text, voice = job
+    write_audio(file, *say(text, voice=voice))
+
+
+def write(folder: Path, rows: list[tuple[str, str]]) -> None:
+    """audio/ and metadata.csv for (text, speaker)."""
+    names = [f"audio/{speaker}_{number:05d}.wav" for number, (_, speaker) in enumerate(rows)]
+    jobs = [(folder / name, text, VOICES[speaker]) for name, (text, speaker) in zip(names, rows)]
+    with ProcessPoolExecutor() as pool:
+        for _ in tqdm(pool.map(spoken, jobs, chunksize=50), total=len(jobs), desc=folder.name, disable=None):
+            pass
+    lines = [f"{name}|{text}|{speaker}" for name, (text, speaker) in zip(names, rows)]
+    (folder / "metadata.csv").write_text("\n".join(["filename|text|speaker_id", *lines]) + "\n", encoding="utf-8")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("prompts", type=Path)
+    parser.add_argument("out", type=Path)
+    arguments = parser.parse_args()
+    chance = random.Random(SEED)
+    texts = sentences(arguments.prompts)
+    chance.shuffle(texts)
+    held_out, valid, train = texts[:HELD_OUT], texts[HELD_OUT: HELD_OUT + VALID], texts[HELD_OUT + VALID:]
+    names = list(VOICES)
+    # each sentence by two of the voices, each word by one, each row of the primer by all
+    rows = [(text, names[(number + turn) % len(names)]) for number, text in enumerate(train) for turn in (0, 1)]
+    rows += [(word, names[number % len(names)]) for number, word in enumerate(frequent_words(train, WORDS))]
+    rows += [(text, name) for text in letters() for name in names]
+    arguments.out.mkdir(parents=True)
+    (arguments.out / "held_out.txt").write_text("\n".join(held_out) + "\n", encoding="utf-8")
+    write(arguments.out / "valid", [(text, names[number % len(names)]) for number, text in enumerate(valid)])
+    write(arguments.out / "train", rows)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
