@@ -163,6 +163,7 @@ MEANING = {
     "discriminator": "how often the judges are wrong; 3 if they only guess, as six of them give 0.5 each",
     "generator": "how often the voice is found out; 1.5 if the judges only guess",
     "feature_matching": "how differently the judges see voice and recording; it rises as they learn to look",
+    "spectrum": "how far the spectra are from the recording's, where no judges teach",
 }
 WRONG = {
     "reconstruction": "twice its lowest",
@@ -177,18 +178,19 @@ def loss_table(run: Path) -> Table:
     "Each loss: what it means, how it went in `run`, how it went in a run that ended well, and what is surely wrong."
     history = LossHistory(read_curves(run)[0])
     rows = []
-    for loss, meaning in MEANING.items():
-        first, low, high = MEASURED[loss]
+    for loss in [loss for loss in MEANING if f"Loss/{loss}" in history.curves] or MEASURED:
         own = [value for value in history.train(loss) if np.isfinite(value)]
         valid = [value for value in history.valid(loss) if np.isfinite(value)]
         rows.append(
             {
                 "loss": loss,
-                "what it means": meaning,
+                "what it means": MEANING[loss],
                 "this run, epoch 1 → last": f"{own[0]:.3g} → {own[-1]:.3g}" if own else "no epoch yet",
                 "its validation": f"{valid[0]:.3g} → {valid[-1]:.3g}" if valid else "",
-                "vaani demo, epoch 1 → 7 to 12": f"{first:.3g} → {low:.3g} to {high:.3g}",
-                "fine-tune, epoch 1 → 8": "{:.3g} → {:.3g}".format(*FINE_TUNED[loss]),
+                "vaani demo, epoch 1 → 7 to 12": "{:.3g} → {:.3g} to {:.3g}".format(*MEASURED[loss])
+                if loss in MEASURED
+                else "not measured",
+                "fine-tune, epoch 1 → 8": "{:.3g} → {:.3g}".format(*FINE_TUNED[loss]) if loss in FINE_TUNED else "",
                 "surely wrong": WRONG.get(loss, ""),
             }
         )
@@ -238,7 +240,7 @@ class Lessons:
         except (OSError, ValueError) as error:
             return _say(escape(str(error)))
         count = lambda module: sum(p.numel() for p in module.parameters()) / 1e6
-        judges = count(Discriminators(discriminator_divisor(model)))
+        judges = count(Discriminators(discriminator_divisor(model))) if self.settings.adversarial else 0.0
         kept = self.settings.freeze
         sizes = {
             f"{part.replace('_', ' ')}{' (frozen)' * (part in kept)}": round(count(getattr(model, part)), 2)
