@@ -28,8 +28,8 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no browser: install ch
 
 # The cells of each notebook that its picture for the README shows, by a piece of their code.
 NOTEBOOKS = {
-    "data_checks": ("worst_files(report).items()",),
-    "training": ("watcher=Dashboard()", "voice = Voice.load(run)"),
+    "data_checks": ("worst_files(report).items()", "review = Review(report"),
+    "training": ("watcher=Dashboard()", "voice = Voice.load(run)", "lessons.alignment()"),
     "voice_tuning": ("panel = Panel(VOICE",),
     "experiments": ("plot_curves(runs", "heard = say_by_each(runs"),
 }

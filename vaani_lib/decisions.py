@@ -111,7 +111,7 @@ class Decisions:
         self.steps, self._shas = read_steps(self.out), {}
 
     def sha(self, file: str) -> str:
-        if file not in self._shas:
+        if not self._shas.get(file):  # one that could not be reached may be there again
             self._shas[file] = sha_of_recording(self.paths[file])
         return self._shas[file]
 
