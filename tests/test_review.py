@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import soundfile
 
+from vaani_lib.base import compact_tokenizer
 from vaani_lib.cli import main
 from vaani_lib.data_checks import prepare_checked
 from vaani_lib.decisions import ACCEPTED, REJECTED, Decisions
 from vaani_lib.demo import demo_sentences, make_corpus, plant_faults
 from vaani_lib.layouts import read_corpus
+from vaani_lib.opening import get_prepared
 from vaani_lib.prepared import DECISIONS, load_prepared
 
 
@@ -130,3 +132,13 @@ def test_a_recording_made_anew_is_to_be_heard_anew(recordings, tmp_path):
     soundfile.write(path, np.float32(0.9) * wav, rate)
     report, prepared = prepare_checked(folder, out)
     assert name in texts(prepared) and f"hear them again: {name}" in report.text()
+
+
+def test_training_on_the_recordings_says_that_there_is_a_set_decided_by_ear(tmp_path):
+    folder, said = make_corpus(tmp_path / "mine", sentences=demo_sentences()[:12]), []
+    get_prepared(folder, tmp_path / "runs", compact_tokenizer(), 16000, said.append)
+    assert "by ear" not in "".join(said)
+    corpus = read_corpus(folder)
+    Decisions(f"{folder}-clean", corpus).decide(corpus.utterances[0].audio.relative_to(folder).as_posix(), REJECTED)
+    get_prepared(folder, tmp_path / "runs", compact_tokenizer(), 16000, said.append)
+    assert f"NOT used. It is in {folder}-clean" in said[-1]

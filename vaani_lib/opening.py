@@ -17,6 +17,7 @@ from .config import TrainSettings
 from .corpus import PreparedSet, is_prepared, load_prepared
 from .data_checks import prepare_checked
 from .finder import Found
+from .prepared import DECISIONS
 from .processes import Processes
 from .recipes import VitsData, VitsTask, vits_data
 from .run_folder import RunFolder
@@ -51,6 +52,11 @@ def get_prepared(
         return load_prepared(data_dir)
     report, prepared = prepare_checked(data_dir, prepared_folder(data_dir, output_dir), tokenizer, sample_rate)
     say(f"{report.text()}\nThe prepared set, with a list of what was left out, is in {prepared.folder}.")
+    decided = data_dir.with_name(f"{data_dir.name}-clean")  # where data_checks puts it
+    if (decided / DECISIONS).is_file():
+        say(
+            f"What was decided by ear about these recordings is NOT used. It is in {decided}: give that as the data folder."
+        )
     return prepared
 
 # %% ../nbs/lib/12_opening.ipynb #e93f297a
