@@ -28,8 +28,8 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no browser: install ch
 
 # The cells of each notebook that its picture for the README shows, by a piece of their code.
 NOTEBOOKS = {
-    "data_checks": ("worst_files(report).items()",),
-    "training": ("watcher=Dashboard()", "voice = Voice.load(run)"),
+    "data_checks": ("worst_files(report).items()", "review = Review(report"),
+    "training": ("watcher=Dashboard()", "voice = Voice.load(run)", "lessons.alignment()"),
     "voice_tuning": ("panel = Panel(VOICE",),
     "experiments": ("table = RunTable(", "curves = CurvePanel(", "row = RunRow("),
 }
@@ -229,13 +229,62 @@ def drawn(pictures) -> list[tuple[int, int]]:
     return [size for size in sizes if min(size) > 100]
 
 
-def test_data_checks_shows_and_plays_what_is_wrong(open_notebook):
-    page = open_notebook("data_checks")
+@pytest.fixture(scope="module")
+def checks(lab, browser, tmp_path_factory):
+    """data_checks after Run All, for several tests."""
+    with notebook(lab, browser, tmp_path_factory, "data_checks") as page:
+        yield page
+
+
+def test_data_checks_shows_and_plays_what_is_wrong(checks):
+    page = checks
     table = page.locator(".jp-OutputArea-output table").first.inner_text()
     assert all(fault in table for fault in ("error", "clipped", "missing-file")), table
     sounds = hear(page, page.locator(".jp-OutputArea-output audio"))
     assert sum(map(can_be_heard, sounds)) >= 2, describe(sounds)  # one of them is too short to be heard
     assert drawn(page.locator(".jp-OutputArea-output img"))
+
+
+def test_clips_are_decided_on_by_key_and_click_undone_and_the_clean_set_is_written(checks):
+    review = checks.locator(".jp-OutputArea-output .vaani-review").first
+    keys, status, text = review.get_by_label("decide by key"), review.get_by_role("status"), review.locator("textarea")
+
+    def says(words: str) -> str:
+        status.filter(has_text=words).wait_for()
+        return status.inner_text()
+
+    def turn_to(name: str) -> None:
+        lists = review.get_by_label("show", exact=True)
+        lists.select_option([option for option in lists.locator("option").all_inner_texts() if name in option][0])
+        review.locator("li").filter(has_text=name).first.wait_for()
+
+    turn_to("clipped")
+    assert all(map(can_be_heard, hear(checks, review.locator("audio")))) and review.locator("svg image").count() == 1
+    keys.press("r")
+    says("faulty_clipped.wav is rejected")
+    assert keys.evaluate("field => field === document.activeElement"), "the next key needs no click"
+    turn_to("empty-text")
+    text.fill("હવે લખાણ છે.")
+    review.get_by_role("button", name="Accept").click()
+    says("faulty_notext.wav is accepted")
+    turn_to("missing-file")
+    keys.press("a")
+    says("faulty_missing.wav cannot be accepted")
+    keys.press("u")
+    says("faulty_notext.wav is undecided again, with another text")
+    review.get_by_role("button", name="Undo").click()
+    says("faulty_notext.wav is undecided again.")
+    assert text.input_value() == "" and "By ear: 1 rejected." in review.inner_text()
+    text.fill("આ લખાણ રહેશે.")
+    review.get_by_role("button", name="Keep text").click()
+    says("The text of train/audio/faulty_notext.wav is kept")
+    review.get_by_role("button", name="Write the clean set").click()
+    folder = Path(says("clips to train on").removeprefix("Written to ").partition(": ")[0])
+    rows = {Path(row["file"]).stem: row["text"] for row in json.loads((folder / "prepared.json").read_text())["rows"]}
+    assert "faulty_clipped" not in rows and rows["faulty_notext"] == "આ લખાણ રહેશે."
+    assert [step["verdict"] for step in json.loads((folder / "decisions.json").read_text())["steps"]] == ["rejected", ""]
+    if kept := os.environ.get("VAANI_SCREENSHOTS"):
+        review.screenshot(path=Path(kept) / "review.png")
 
 
 @pytest.mark.parametrize("width", [1100, 400])
@@ -456,6 +505,15 @@ compared = Comparison(find_runs([runs]))
 curves = CurvePanel(compared, Selection(list(compared.curves)))
 display(RunTable(compared).view)
 curves.view"""
+COLAB_REVIEW_CELL = """from vaani_lib.data_checks import check
+from vaani_lib.decisions import Decisions
+from vaani_lib.demo import demo_sentences, make_corpus, plant_faults
+from vaani_lib.layouts import read_corpus
+from vaani_lib.review import Review
+recordings = make_corpus(Path(tempfile.mkdtemp()) / "recordings", sentences=demo_sentences()[:12])
+plant_faults(recordings)
+review = Review(check(recordings), Decisions(f"{recordings}-clean", read_corpus(recordings)), write=None)
+review.view"""
 
 
 def test_the_panels_work_with_colab_s_ipywidgets(browser, tmp_path_factory):
@@ -466,7 +524,7 @@ def test_the_panels_work_with_colab_s_ipywidgets(browser, tmp_path_factory):
     if got.returncode:
         pytest.skip(f"ipywidgets 7.7.1 could not be had: {got.stderr.strip()[-300:]}")
     cell = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
-    cells = [cell | {"id": f"cell-{number}", "source": source} for number, source in enumerate((COLAB_CELL, COLAB_RUNS))]
+    cells = [cell | {"id": f"cell-{number}", "source": source} for number, source in enumerate((COLAB_CELL, COLAB_REVIEW_CELL, COLAB_RUNS))]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     (folder / "colab.ipynb").write_text(json.dumps({"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}))
     environment = settings_of(home)
@@ -488,6 +546,11 @@ def test_the_panels_work_with_colab_s_ipywidgets(browser, tmp_path_factory):
         page.locator("tr", has_text="bold").filter(has_text="a note").wait_for()
         curves = Panel(page, page.get_by_text("smoothing", exact=True))
         curves.another("img", lambda: curves.view.locator(".ui-slider-handle").press("PageDown"))
+        review = page.locator(".jp-OutputArea-output .vaani-review").first
+        review.get_by_label("decide by key").press("r")
+        review.get_by_role("status").filter(has_text="is rejected").wait_for()
+        review.get_by_role("button", name="Undo").click()
+        review.get_by_role("status").filter(has_text="is undecided again").wait_for()
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from pathlib import Path
 from .audio import SAMPLE_RATE
 from .checker import Checker, check_corpus, read_report
 from .corpus import PreparedSet, prepare, read_corpus
+from .decisions import decided_in
 from .file_checks import Limits
 from .report import Report
 
@@ -40,13 +41,16 @@ def worst_files(report: Report, codes: tuple[str, ...] = _AUDIBLE) -> dict[str, 
 def prepare_checked(
     data_dir, out_dir, tokenizer=None, sample_rate: int = SAMPLE_RATE, segment_samples: int = 8192
 ) -> tuple[Report, PreparedSet]:
-    "The report on `data_dir` and the prepared set in `out_dir` of what has no error; ValueError if that is nothing."
+    """The report on `data_dir` and the prepared set in `out_dir` of what has no error and was not rejected by ear.
+
+    What a person decided stands in `out_dir` (see Review). ValueError if nothing is left, or it was about another corpus."""
     limits, corpus = _limits(sample_rate, segment_samples), read_corpus(data_dir)
-    checker = Checker(corpus, limits, tokenizer)
-    prepared = prepare(corpus, out_dir, sample_rate=sample_rate, inspection=checker)
+    decided = decided_in(out_dir, corpus)
+    checker = Checker(corpus, limits, tokenizer, decided)
+    prepared = prepare(checker.corpus, out_dir, sample_rate=sample_rate, inspection=checker)
     if checker.found is not None:
         return checker.found, prepared
     try:  # the set was there, and so should be what was found when it was made
-        return read_report(Path(out_dir), corpus), prepared
+        return read_report(Path(out_dir), checker.corpus), prepared
     except (OSError, ValueError, KeyError):
-        return check_corpus(corpus, limits, tokenizer), prepared
+        return check_corpus(corpus, limits, tokenizer, decided), prepared

@@ -159,4 +159,5 @@ class Report:
             f"{bad} cannot be trained on and {'is' if bad == 1 else 'are'} left out."
             if bad
             else "Every recording can be trained on.",
+            *([figures["decisions"]] if "decisions" in figures else []),
         ]

@@ -61,13 +61,14 @@ class TableRow:
 
 @dataclass(frozen=True)
 class RowProblem:
-    "A row that cannot be used: a code, the metadata file and line, the name of the recording, a sentence."
+    "A row that cannot be used: a code, the metadata file and line, name and speaker of the recording, a sentence."
 
     code: str
     file: Path
     row: int
     name: str
     message: str
+    speaker: str = ""
 
 
 @dataclass(frozen=True)
@@ -195,10 +196,11 @@ def _read_row(fields: list[str], columns: Columns, path: Path, line: int) -> Tab
         text = fields[columns.fallback]
     if not name:
         return RowProblem("missing-file", path, line, "", "names no recording")
-    if not text.strip():
-        return RowProblem("empty-text", path, line, name, "has no text")
     speaker = fields[columns.speaker] if columns.speaker is not None else ""
-    return TableRow(name, text, unicodedata.normalize("NFC", " ".join(speaker.split())) or speaker_of(name), line)
+    speaker = unicodedata.normalize("NFC", " ".join(speaker.split())) or speaker_of(name)
+    if not text.strip():
+        return RowProblem("empty-text", path, line, name, "has no text", speaker)
+    return TableRow(name, text, speaker, line)
 
 # %% ../nbs/lib/01_tables.ipynb #46b77143
 def _json_lines(path: Path, lines: list[str]) -> list[tuple[int, list[str]]]:
