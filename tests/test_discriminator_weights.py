@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import tiny_voice
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
@@ -130,6 +131,32 @@ def test_a_train_folder_holds_both(voice, layout):
     assert_equal_to_plain(discriminators, state)
     after = load_voice(voice).model.state_dict()
     assert before.keys() == after.keys() and all(before[n].equal(after[n]) for n in before)
+
+
+def test_a_run_of_ones_own_has_them_in_its_newest_checkpoint(voice, tmp_path):
+    data = tiny_voice.make_recordings(tmp_path)
+    settings = tiny_voice.settings(tiny_voice.make_voice(tmp_path / "tiny"), epochs=1)
+    run = train(settings, data, tmp_path / "runs", "own", say=lambda words: None)
+    expected, discriminators, said = learned(run), Discriminators(4), []
+    assert load_discriminators(discriminators, str(run), said.append) and "ckpt-e0001" in said[0]
+    assert all(tensor.equal(expected[name]) for name, tensor in discriminators.state_dict().items())
+    assert not load_discriminators(Discriminators(4), str(run / "best"), said.append), "its best voice alone begins afresh"
+
+
+def learned(run: Path) -> dict[str, torch.Tensor]:
+    """The discriminators in the newest checkpoint of a run."""
+    checkpoint = max((run / "checkpoints").glob("ckpt-*"))
+    prefix = "module.discriminator/"
+    return {name.removeprefix(prefix): tensor for name, tensor in load_file(checkpoint / "state.safetensors").items()
+            if name.startswith(prefix)}
+
+
+def test_those_of_the_voice_in_a_file_of_their_own(voice):
+    ours, loaded, said = Discriminators(WIDTH), Discriminators(WIDTH), []
+    half = {f"discriminator.{name}": tensor.half() for name, tensor in ours.state_dict().items()}
+    save_file(half, voice / "discriminator.safetensors")
+    assert load_discriminators(loaded, str(voice), said.append) and "discriminator.safetensors" in said[0]
+    assert all(a.half().equal(b.half()) for a, b in zip(ours.parameters(), loaded.parameters()))
 
 
 def test_the_names_and_shapes_of_a_full_one_fit():

@@ -94,7 +94,8 @@ def _won(history: LossHistory, settings: Mapping) -> Finding | None:
         "discriminator",
         f"The discriminators can no longer be fooled: their loss is {np.median(judged):.2g} (undecided they have "
         f"{JUDGES / 2:.2g}), the voice's is {np.median(fooled):.2g} of {JUDGES}. From such judges it learns little.",
-        f"If the samples no longer get better, {_FROM_BEST}: its discriminators begin afresh. To keep them from winning "
+        "If the samples no longer get better, start a new run (another --run name) from this one's best/ (--base with that "
+        "folder, not the run's): there the discriminators begin afresh. To keep them from winning "
         f"again, use {_lower_rate(settings, 2)}, or more recordings.",
     )
 
