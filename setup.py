@@ -47,7 +47,7 @@ setup(
     url=ini["git_url"],
     license="Apache-2.0",
     packages=["vaani_lib", "drive_sync"],
-    package_data={"vaani_lib": ["data/*"]},
+    package_data={"vaani_lib": ["data/*", "data/compact/*"]},
     python_requires=f">={ini['min_python']}",
     install_requires=REQUIRES + colab_lacks(),
     entry_points={"console_scripts": [ini["console_scripts"]]},

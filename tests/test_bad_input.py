@@ -43,14 +43,14 @@ class Vaani:
         self.out, self.err = self.capsys.readouterr()
         return code
 
-    def train(self, data, out, *more, base="compact") -> int:
+    def train(self, data, out, *more, base="scratch") -> int:
         return self("train", "--data-dir", data, "--output-dir", out, "--run", "a", "--base", base, *QUICK, *more)
 
     def refuses(self, *arguments) -> str:
         assert self(*arguments) == 2, self.out
         return one_sentence(self.err)
 
-    def refuses_training(self, data, out, *more, base="compact") -> str:
+    def refuses_training(self, data, out, *more, base="scratch") -> str:
         assert self.train(data, out, *more, base=base) == 2, self.out
         return one_sentence(self.err)
 
@@ -110,7 +110,7 @@ def corpus(place) -> Path:
 @pytest.fixture(scope="module")
 def run(place, corpus) -> Path:
     """A finished run of two steps, with a checkpoint after each of them."""
-    command = ["train", "--data-dir", corpus, "--output-dir", place / "runs", "--run", "a", "--base", "compact"]
+    command = ["train", "--data-dir", corpus, "--output-dir", place / "runs", "--run", "a", "--base", "scratch"]
     assert main(list(map(str, [*command, *QUICK, "--checkpoint-minutes", 0]))) == 0
     return place / "runs" / "a"
 
@@ -130,7 +130,7 @@ def file(tmp_path) -> Path:
 def test_folder_without_metadata(vaani, tmp_path, command):
     (tmp_path / "data" / "audio").mkdir(parents=True)
     arguments = {"check": ("check", tmp_path / "data"), "prepare": ("prepare", tmp_path / "data", tmp_path / "out"),
-                 "train": ("train", "--data-dir", tmp_path / "data", "--output-dir", tmp_path / "out", "--base", "compact")}
+                 "train": ("train", "--data-dir", tmp_path / "data", "--output-dir", tmp_path / "out", "--base", "scratch")}
     said = vaani.refuses(*arguments[command])
     assert str(tmp_path / "data") in said and "metadata.csv" in said and "audio/" in said and "Expected" in said
     assert nothing_begun(tmp_path / "out")
@@ -202,7 +202,7 @@ def prepared_beside(run: Path) -> Path:
 @pytest.fixture(scope="module")
 def faulty_run(place, faulty) -> tuple[subprocess.CompletedProcess, Path]:
     out = place / "faulty_runs"
-    return child("train", "--data-dir", faulty, "--output-dir", out, "--base", "compact", *QUICK), out / "faulty"
+    return child("train", "--data-dir", faulty, "--output-dir", out, "--base", "scratch", *QUICK), out / "faulty"
 
 
 def test_training_goes_on_with_the_rest(faulty_run):
@@ -403,14 +403,14 @@ def test_base_that_is_broken(vaani, tmp_path, run, corpus, fault):
     ("--lr", 0, "above 0"), ("--lr", "nan", "above 0"), ("--lr", "inf", "learning_rate"), ("--seed", -1, "seed")])
 def test_option_out_of_range(vaani, tmp_path, corpus, option, value, named):
     quick = [o for o in ("--device", "cpu", "--max-steps", 1) if option not in ("--device", "--max-steps")]
-    said = vaani.refuses("train", "--data-dir", corpus, "--output-dir", tmp_path / "out", "--base", "compact", *quick,
+    said = vaani.refuses("train", "--data-dir", corpus, "--output-dir", tmp_path / "out", "--base", "scratch", *quick,
                          option, value)
     assert named in said and nothing_begun(tmp_path / "out")
 
 
 def test_learning_rate_that_breaks_the_weights(vaani, tmp_path, corpus):
     "The bar writes to standard error here; the sentence stands on a line of its own, and nothing that is kept holds NaN."
-    arguments = ("--base", "compact", "--batch-size", 4, "--grad-accum", 1, "--device", "cpu", "--lr", 1e6)
+    arguments = ("--base", "scratch", "--batch-size", 4, "--grad-accum", 1, "--device", "cpu", "--lr", 1e6)
     assert vaani("train", "--data-dir", corpus, "--output-dir", tmp_path, "--run", "a", *arguments) == 2
     said = one_sentence("\n".join(part for part in vaani.err.splitlines() if part.startswith("vaani: ")))
     assert "not finite" in said and "--lr" in said
@@ -456,7 +456,7 @@ def test_say_refuses(vaani, run, tmp_path):
 
 def test_say_without_a_voice(vaani, tmp_path, corpus):
     say = lambda model: vaani.refuses("say", "કેમ છો?", "--model", model, "--out", tmp_path / "x.wav")
-    assert "vaani train --base compact" in say("compact")
+    assert "vaani train --base scratch" in say("scratch")
     assert "no voice" in say(corpus) and "no folder" in say(tmp_path / "absent")
     assert nothing_begun(tmp_path)
 
@@ -466,14 +466,14 @@ def test_say_without_a_voice(vaani, tmp_path, corpus):
 
 def test_child_without_metadata(tmp_path):
     (tmp_path / "data").mkdir()
-    done = child("train", "--data-dir", tmp_path / "data", "--output-dir", tmp_path / "out", "--base", "compact")
+    done = child("train", "--data-dir", tmp_path / "data", "--output-dir", tmp_path / "out", "--base", "scratch")
     assert done.returncode == 2 and "metadata.csv" in one_sentence(done.stderr) and nothing_begun(tmp_path / "out")
 
 
 def test_child_without_the_hub(tmp_path, corpus):
     done = child("train", "--data-dir", corpus, "--output-dir", tmp_path / "out", "--base", "nobody/nothing", *QUICK)
     said = one_sentence(done.stderr)
-    assert done.returncode == 2 and "nobody/nothing" in said and "--base compact" in said
+    assert done.returncode == 2 and "nobody/nothing" in said and "comes with Vaani: compact" in said
     assert nothing_begun(tmp_path / "out")
 
 

@@ -36,7 +36,7 @@ def test_from_a_third_of_a_second_to_half_a_minute(stochastic):
     for seconds, tokens in ((0.3, 18), (0.5, 3), (4.0, 61), (30.0, 401)):
         wav = (32767 * hum(seconds, len(clips))).astype(np.int16)
         clips.append(Clip(random.integers(2, 40, tokens).tolist(), lambda wav=wav: wav, len(wav) // 256, len(clips) % 2))
-    settings = TrainSettings(base="compact", freeze=(), learning_rate=1e-3)
+    settings = TrainSettings(base="scratch", freeze=(), learning_rate=1e-3)
     trainer, batch = Trainer(VitsTask(base, settings), settings), collate(clips, shortest=32)
     assert batch.frames.tolist() == [18, 31, 250, 1875]
     trainer.task.train(True)
@@ -76,6 +76,6 @@ def test_a_set_prepared_without_the_check_is_left_out_in_words(recordings, tmp_p
     base = compact_base(("asha",), seed=0)
     prepared = prepare(read_corpus(recordings), tmp_path / "prepared")
     assert len(prepared.all_rows) == 5
-    data = vits_data(prepared, base, {"asha": 0}, TrainSettings(base="compact"))
+    data = vits_data(prepared, base, {"asha": 0}, TrainSettings(base="scratch"))
     assert len(data.clips) + len(data.valid_clips) == 4
     assert len(data.left_out) == 1 and "181 tokens cannot be spoken in" in data.left_out[0]

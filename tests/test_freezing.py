@@ -22,7 +22,7 @@ def batch_of(*lengths):
 
 
 def make_trainer(*freeze: str, speakers=("asha",)) -> Trainer:
-    settings = TrainSettings(base="compact", freeze=freeze, learning_rate=1e-3)
+    settings = TrainSettings(base="scratch", freeze=freeze, learning_rate=1e-3)
     trainer = Trainer(VitsTask(compact_base(speakers, seed=0), settings), settings)
     trainer.task.train(True)
     return trainer
@@ -69,7 +69,7 @@ def test_no_layer_of_the_text_encoder_is_left_out():
     """VITS knows no layer drop; transformers' configuration, and so Meta's voices', has a tenth."""
     base = compact_base(("asha",), seed=0)
     base.model.text_encoder.encoder.layerdrop = 0.9
-    task, calls = VitsTask(base, TrainSettings(base="compact", freeze=())), []
+    task, calls = VitsTask(base, TrainSettings(base="scratch", freeze=())), []
     task.train(True)
     for layer in base.model.text_encoder.encoder.layers:
         layer.register_forward_hook(lambda *_: calls.append(1))

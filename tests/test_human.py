@@ -10,7 +10,7 @@ def test_ljspeech_from_recordings_to_a_voice(human_recordings, tmp_path, capsys)
     assert main(["check", data]) == 0
     assert "32 recordings" in capsys.readouterr().out
     assert main(["prepare", data, prepared]) == 0
-    train = ["train", "--data-dir", prepared, "--output-dir", runs, "--run", "lj", "--base", "compact", "--device", "cpu",
+    train = ["train", "--data-dir", prepared, "--output-dir", runs, "--run", "lj", "--base", "scratch", "--device", "cpu",
              "--batch-size", "4", "--grad-accum", "1"]
     assert main([*train, "--max-steps", "3"]) == 0
     assert main([*train, "--max-steps", "5"]) == 0

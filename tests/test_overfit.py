@@ -38,7 +38,7 @@ class UntilNear(Callback):
 
 def make_trainer(prepared, seed):
     frames = prepared.rows("train")[0].length // 256  # the whole clip in each step; one step is an epoch
-    settings = TrainSettings(base="compact", freeze=(), learning_rate=5e-3, learning_rate_decay=0.994, segment_frames=frames,
+    settings = TrainSettings(base="scratch", freeze=(), learning_rate=5e-3, learning_rate_decay=0.994, segment_frames=frames,
                              batch_size=1, grad_accum=1, epochs=MOST_STEPS, seed=0)
     base = compact_base(("asha",), seed)
     return Trainer(VitsTask(base, settings), settings), vits_data(prepared, base, {"asha": 0}, settings)

@@ -15,7 +15,7 @@ def planned(corpus, tmp_path_factory):
     """(what it printed, the JSON) for a tiny data set and the compact base; run once."""
     file, out = tmp_path_factory.mktemp("plan") / "plan.json", StringIO()
     with redirect_stdout(out):
-        assert main(["plan", "--data-dir", str(corpus), "--base", "compact", "--profile", "colab-t4", "--epochs", "7",
+        assert main(["plan", "--data-dir", str(corpus), "--base", "scratch", "--profile", "colab-t4", "--epochs", "7",
                      "--json", str(file)]) == 0  # fmt: skip
     return out.getvalue(), json.loads(file.read_text(encoding="utf-8"))
 
@@ -23,7 +23,7 @@ def planned(corpus, tmp_path_factory):
 def test_every_line_is_there_and_says_what_is_measured_and_what_is_not(planned):
     out, plan = planned
     lines = {line.split()[0].rstrip(":"): line for line in out.splitlines() if line.strip()}
-    assert "18 clips" in lines["Data"] and "7 epochs of 2 steps, 16 clips a step, from compact" in lines["Data"]
+    assert "18 clips" in lines["Data"] and "7 epochs of 2 steps, 16 clips a step, from scratch" in lines["Data"]
     assert "2 steps" in lines["Measured"] and "validation" in lines["Measured"] and "checkpoint" in lines["Measured"]
     rows = [next(line for line in out.splitlines() if line.startswith(m["name"])) for m in plan["machines"]]
     for row, machine in zip(rows, plan["machines"], strict=True):
@@ -70,14 +70,14 @@ def test_drive_holds_what_a_checkpoint_that_was_written_weighs(planned):
     ],
 )
 def test_a_mistake_ends_in_a_sentence_before_anything_is_measured(corpus, capsys, arguments, words):
-    given = ["plan", "--data-dir", str(corpus), "--base", "compact", *arguments]
+    given = ["plan", "--data-dir", str(corpus), "--base", "scratch", *arguments]
     assert main(given) == 2
     out, err = capsys.readouterr()
     assert err.startswith(f"vaani: {words}") and err.count("\n") == 1 and out == ""
 
 
 def test_a_folder_without_recordings_is_no_data(tmp_path, capsys):
-    assert main(["plan", "--data-dir", str(tmp_path), "--base", "compact"]) == 2
+    assert main(["plan", "--data-dir", str(tmp_path), "--base", "scratch"]) == 2
     assert str(tmp_path) in capsys.readouterr().err
 
 

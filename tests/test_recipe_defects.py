@@ -29,7 +29,7 @@ def prepared(corpus, tmp_path_factory):
 def start(prepared, **settings):
     """A new run's trainer and data: 18 clips for training, 9 steps of 2 an epoch."""
     base = compact_base(tuple(prepared.speakers), seed=0)
-    chosen = TrainSettings(base="compact", freeze=(), learning_rate=5e-4, batch_size=2, grad_accum=1, **settings)
+    chosen = TrainSettings(base="scratch", freeze=(), learning_rate=5e-4, batch_size=2, grad_accum=1, **settings)
     data = vits_data(prepared, base, {s: i for i, s in enumerate(prepared.speakers)}, chosen)
     trainer = Trainer(VitsTask(base, chosen), chosen)
     trainer.task.train(True)

@@ -13,7 +13,7 @@ from vaani_lib.cli import main
 from vaani_lib.runs import read_curves
 from vaani_lib.tour import run_training, train_in_child
 
-SETTINGS = ("--base", "compact", "--batch-size", 4, "--grad-accum", 2, "--epochs", 3, "--device", "cpu", "--seed", 7)
+SETTINGS = ("--base", "scratch", "--batch-size", 4, "--grad-accum", 2, "--epochs", 3, "--device", "cpu", "--seed", 7)
 
 
 def history(run: Path) -> dict[str, list[tuple[int, float]]]:
@@ -56,7 +56,7 @@ def test_killed_three_times_equals_uninterrupted(corpus, tmp_path):
 def first(corpus, tmp_path_factory) -> Path:
     """A run of two steps."""
     runs = tmp_path_factory.mktemp("first")
-    assert main(["train", "--data-dir", str(corpus), "--output-dir", str(runs), "--run", "first", "--base", "compact",
+    assert main(["train", "--data-dir", str(corpus), "--output-dir", str(runs), "--run", "first", "--base", "scratch",
                  "--batch-size", "4", "--grad-accum", "1", "--max-steps", "2", "--device", "cpu"]) == 0
     return runs / "first"
 
@@ -82,7 +82,7 @@ def test_a_notebook_s_interrupt_leaves_a_checkpoint(corpus, tmp_path):
     from vaani_lib.trainer import Trainer
     from vaani_lib.training import train
 
-    settings, step = choose_settings("compact", device="cpu", batch_size=4, grad_accum=1, epochs=5), Trainer.step
+    settings, step = choose_settings("scratch", device="cpu", batch_size=4, grad_accum=1, epochs=5), Trainer.step
 
     def interrupted(trainer, batches):
         log = step(trainer, batches)
@@ -106,7 +106,7 @@ def test_checkpoints_within_an_epoch_by_the_clock(corpus, tmp_path, monkeypatch)
 
     # every step is due: for a checkpoint, and for the sentences that are spoken once an hour
     monkeypatch.setattr(opening, "Session", partial(opening.Session, sample_minutes=0))
-    settings = partial(run_setup.choose_settings, "compact", device="cpu", batch_size=4, grad_accum=1)
+    settings = partial(run_setup.choose_settings, "scratch", device="cpu", batch_size=4, grad_accum=1)
     run = training.train(settings(max_steps=2), corpus, tmp_path, "cut", checkpoint_minutes=0)
     assert {"validation_e0000_s000001_1.wav", "validation_e0000_s000002_1.wav"} <= {f.name for f in (run / "samples").iterdir()}
     training.train(settings(max_steps=3), corpus, tmp_path, "cut")
@@ -131,7 +131,7 @@ def test_a_session_that_is_taken_over_is_told_and_keeps_what_it_made(corpus, tmp
         return step(trainer, batches)
 
     monkeypatch.setattr(Trainer, "step", taken_over)
-    settings = choose_settings("compact", device="cpu", batch_size=4, grad_accum=2, epochs=2)
+    settings = choose_settings("scratch", device="cpu", batch_size=4, grad_accum=2, epochs=2)
     run = train(settings, corpus, tmp_path / "runs", "run", drive, say=said.append)
     assert any("session other took this run over" in sentence for sentence in said), said
     assert [s.step for s in Store(run / "checkpoints").snapshots("ckpt")] == [3, 6] and (run / "last" / "config.json").is_file()

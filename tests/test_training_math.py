@@ -60,7 +60,7 @@ def make_task(stochastic: bool, seed: int = 5, speakers: tuple[str, ...] = ("a",
     with torch.no_grad():
         for p in model.parameters():
             p.add_(0.02 * torch.randn_like(p))
-    task = VitsTask(Base(model, None, speakers), TrainSettings(base="compact", freeze=()))
+    task = VitsTask(Base(model, None, speakers), TrainSettings(base="scratch", freeze=()))
     task.modules["discriminator"] = Discriminators(divisor=16)
     task.train(False)
     return task

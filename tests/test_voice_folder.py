@@ -26,7 +26,7 @@ print(json.dumps({"wav": wav.tolist(), "rate": spoken["sampling_rate"], "samples
 @pytest.fixture(scope="module")
 def run(corpus, tmp_path_factory):
     runs = tmp_path_factory.mktemp("voice")
-    assert main(["train", "--data-dir", str(corpus), "--output-dir", str(runs), "--run", "a", "--base", "compact", "--batch-size", "6",
+    assert main(["train", "--data-dir", str(corpus), "--output-dir", str(runs), "--run", "a", "--base", "scratch", "--batch-size", "6",
                  "--grad-accum", "1", "--epochs", "1", "--device", "cpu"]) == 0
     return runs / "a"
 

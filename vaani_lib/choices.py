@@ -75,7 +75,7 @@ def _of_run(folder: Path) -> list[Choice]:
     kept = [Choice(_words(s), s) for s in _snapshots(folder)]
     own = [replace(choice, label=f"{folder.name}: {choice.label}") for choice in (*plain, *kept)]
     base = record.get("settings", {}).get("base")
-    return [*own, Choice(f"base: {base}", base)] if own and base and base != "compact" else own
+    return [*own, Choice(f"base: {base}", base)] if own and base and base != "scratch" else own
 
 
 def _snapshots(folder: Path) -> list[Snapshot]:

@@ -86,7 +86,8 @@ def add_base(parser: argparse.ArgumentParser, default: str, meaning: str) -> Non
     parser.add_argument(
         "--base",
         default=default,
-        help=f"{meaning}: a Hub id, a folder of save_pretrained, a run, or compact (default: {default})",
+        help=f"{meaning}: a Hub id, a folder of save_pretrained, a run, compact (a small Gujarati voice, in the box) or scratch "
+        f"(default: {default})",
     )
 
 
@@ -111,14 +112,15 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--freeze",
         metavar="PARTS",
-        help="comma-separated: text_encoder, posterior_encoder, flow, duration_predictor, decoder, or none (default: text_encoder; none for compact)",
+        help="comma-separated: text_encoder, posterior_encoder, flow, duration_predictor, decoder, or none (default: text_encoder; none for scratch)",
     )
-    add("--lr", type=float, help="learning rate (default: 2e-5; 5e-4 for compact)")
+    add("--lr", type=float, help="learning rate (default: 2e-5; 2e-4 for compact, 5e-4 for scratch)")
     add(
-        "--no-adversarial",
-        dest="adversarial",
-        action="store_false",
-        help="learn from spectra alone, without discriminators: the first run of a voice from scratch",
+        "--loss-weights",
+        default="",
+        metavar="NAME=W,…",
+        help="of reconstruction (default: 45), kl_divergence, duration, generator, feature_matching (1) and spectrum (0); with "
+        "generator=0,feature_matching=0 there are no discriminators: so begins a voice from scratch",
     )
     add("--seed", type=int, help="of everything random (default: 0)")
     add("--precision", default="auto", help="auto, fp32, fp16 or bf16 (default: auto, the profile's)")
@@ -188,6 +190,9 @@ def add_score_options(parser: argparse.ArgumentParser) -> None:
         "--data-dir",
         help="a prepared set or a folder of recordings, of which those held out for validation count "
         "(default: espeak-ng reads Vaani's own Gujarati sentences)",
+    )
+    add(
+        "--unseen", action="store_true", help="no recording of --data-dir was trained on: all of them count as held out"
     )
     add("--sentences", type=int, default=100, metavar="N", help="that many at most (default: 100)")
     add("--speaker", help="name of the voice's speaker (default: each recording's own, or the first)")

@@ -66,7 +66,7 @@ def detect_runtime() -> Runtime:
     return Runtime(profile, "cuda", colab, f"{name} with {memory:.0f} GB: {PROFILES[profile].why}.")
 
 # %% ../nbs/lib/00_config.ipynb #0ab3f190
-LOSS_WEIGHTS = {  # one of weight 0 is not computed
+LOSS_WEIGHTS = {
     "reconstruction": 45.0,
     "kl_divergence": 1.0,
     "duration": 1.0,
@@ -82,7 +82,7 @@ PRECISIONS = ("fp32", "fp16", "bf16")
 class TrainSettings:
     "All that defines a training run. Saved with it; `MACHINE_SETTINGS` may differ from one session to the next."
 
-    base: str = "facebook/mms-tts-guj"  # Hub id, folder of VitsModel.save_pretrained, or "compact"
+    base: str = "facebook/mms-tts-guj"  # Hub id, folder of save_pretrained, "compact" or "scratch"
     freeze: tuple[str, ...] = ("text_encoder",)
     learning_rate: float = 2e-5
     learning_rate_decay: float = 0.999875  # factor an epoch
@@ -112,8 +112,10 @@ class TrainSettings:
             raise ValueError(f"learning_rate is {self.learning_rate}; it must be above 0, and finite.")
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; it must be at least 0.")
-        if set(self.loss_weights) != set(LOSS_WEIGHTS):
-            raise ValueError(f"loss_weights has {sorted(self.loss_weights)}; it must have {sorted(LOSS_WEIGHTS)}.")
+        for name in {**LOSS_WEIGHTS, **self.loss_weights}:
+            check_choice("loss", name, LOSS_WEIGHTS)
+            if not 0 <= (weight := self.loss_weights[name]) < float("inf"):
+                raise ValueError(f"The weight of the loss {name} is {weight}; it must be 0 or more, and finite.")
 
     @property
     def effective_batch(self) -> int:

@@ -72,7 +72,8 @@ def find_discriminators(base: str, say: Say) -> tuple[str, dict[str, Tensor]] | 
     if Path(where).is_dir():
         beside = [Path(where) / name for name in ("discriminator.safetensors", "model.safetensors")]
         files = [*_newest_first(Path(where).glob("D_*.pth")), *beside]
-        if checkpoint := Store(Path(base).expanduser() / "checkpoints").latest("ckpt", say):
+        run = Path(base).expanduser()
+        if Path(where).parent == run and (checkpoint := Store(run / "checkpoints").latest("ckpt", say)):
             where, files = checkpoint.name, [checkpoint.path / "state.safetensors"]
     elif language := re.fullmatch(r"facebook/mms-tts-(.+)", where):
         files = [_fetch("facebook/mms-tts", f"full_models/{language[1]}/D_100000.pth", say)]

@@ -137,7 +137,7 @@ def _say(*sentences: str) -> str:
     return "".join(f"<p>{sentence}</p>" for sentence in sentences)
 
 # %% ../nbs/lib/12_lessons.ipynb #c028ba02
-# Medians of the steps of an epoch, measured in a run of `vaani demo` that ended as it should: 75 clips by espeak-ng, compact
+# Medians of the steps of an epoch, measured in a run from scratch that ended as it should: 75 clips by espeak-ng, compact
 # voice from scratch, 8 clips a step, lr 5e-4, a CPU: (epoch 1, lowest and highest of epochs 7 to 12)
 MEASURED = {
     "reconstruction": (1.58, 1.10, 1.20),
@@ -187,7 +187,7 @@ def loss_table(run: Path) -> Table:
                 "what it means": MEANING[loss],
                 "this run, epoch 1 → last": f"{own[0]:.3g} → {own[-1]:.3g}" if own else "no epoch yet",
                 "its validation": f"{valid[0]:.3g} → {valid[-1]:.3g}" if valid else "",
-                "vaani demo, epoch 1 → 7 to 12": "{:.3g} → {:.3g} to {:.3g}".format(*MEASURED[loss])
+                "from scratch, epoch 1 → 7 to 12": "{:.3g} → {:.3g} to {:.3g}".format(*MEASURED[loss])
                 if loss in MEASURED
                 else "not measured",
                 "fine-tune, epoch 1 → 8": "{:.3g} → {:.3g}".format(*FINE_TUNED[loss]) if loss in FINE_TUNED else "",
@@ -211,7 +211,7 @@ class Lessons:
     def alignment(self) -> str:
         "One sentence of the validation set under the words of the run's start and of its checkpoints."
         try:
-            base = None if self.settings.base == "compact" else load_voice(self.settings.base)
+            base = None if self.settings.base == "scratch" else load_voice(self.settings.base)
             base, _ = open_base(base, self.prepared, self.settings.seed)
             start = Voice(base.model.eval(), base.tokenizer, base.speakers)
         except (OSError, ValueError):

@@ -71,7 +71,7 @@ def open_trainer(
 
 def open_start(settings: TrainSettings, found: Found | None) -> Base | None:
     "The voice of the run's newest checkpoint, or its base; None for one from scratch."
-    return found.base() if found else None if settings.base == "compact" else load_voice(settings.base)
+    return found.base() if found else None if settings.base == "scratch" else load_voice(settings.base)
 
 # %% ../nbs/lib/12_opening.ipynb #24c166da
 def open_run(

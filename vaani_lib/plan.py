@@ -86,7 +86,7 @@ def _sizes(folder: Path) -> dict[str, int]:
 # %% ../nbs/lib/12_plan.ipynb #95e45946
 def start_voice(name: str, say: Callable[[str], None]) -> Base | None:
     "The base to measure with: a Hub voice that cannot be had is replaced by random weights of its size, and that is said."
-    if name == "compact":
+    if name == "scratch":
         return None
     find_voice(name)  # a folder that is not there is a mistake
     try:

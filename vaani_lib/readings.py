@@ -42,10 +42,10 @@ def espeak_readings(texts: Iterable[str], voice: str = "gu") -> list[Reading]:
     return [*different.values()]
 
 # %% ../nbs/lib/11_readings.ipynb #4e02f736
-def recorded_readings(data_dir, most: int = 100, speaker: str | None = None) -> list[Reading]:
+def recorded_readings(data_dir, most: int = 100, speaker: str | None = None, unseen: bool = False) -> list[Reading]:
     """At most `most` recordings of different sentences, held-out ones first, from a prepared set or a folder of recordings.
 
-    Only those of `speaker` if there are any. ValueError and FileNotFoundError say what is wrong with the folder."""
+    Only those of `speaker` if there are any. `unseen`: all of them were held out. ValueError and FileNotFoundError say what is wrong with the folder."""
     rows = _prepared_rows(data_dir) if is_prepared(data_dir) else _corpus_rows(data_dir)
     rows = [row for row in rows if row[1] == speaker] or rows
     random.Random(0).shuffle(rows)  # not the first speaker's alone
@@ -53,7 +53,7 @@ def recorded_readings(data_dir, most: int = 100, speaker: str | None = None) -> 
     chosen = sorted(different.values(), key=lambda row: not row[2])[:most]
     if not chosen:
         raise ValueError(f"{data_dir} holds no recordings. Expected some with their texts; see `vaani check`.")
-    return [_reading(*row) for row in chosen]
+    return [_reading(text, who, unseen or held_out, *rest) for text, who, held_out, *rest in chosen]
 
 
 def _reading(text: str, speaker: str, held_out: bool, name: str, load) -> Reading:

@@ -89,11 +89,7 @@ class Voice:
 
     @classmethod
     def load(cls, name: str | Path, device: str = "cpu") -> "Voice":
-        "From a folder, a run's folder (its best) or a Hub id; raises FileNotFoundError or ValueError with what to do."
-        if str(name) == "compact" and not Path(name).is_dir():
-            raise ValueError(
-                "The compact base has not been trained yet, so it has no voice: train one with `vaani train --base compact`, then name its run's folder."
-            )
+        "From a folder, a run's folder (its best), a Hub id or `compact`; raises FileNotFoundError or ValueError with what to do."
         base = load_voice(name)
         return cls(base.model.to(device).eval(), base.tokenizer, base.speakers)
 

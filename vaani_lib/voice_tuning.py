@@ -4,26 +4,16 @@
 __all__ = ['example_voices']
 
 # %% ../nbs/voice_tuning.ipynb #4a894bd6
+import shutil
 from pathlib import Path
 
-import torch
-from transformers import VitsModel
-
-from .base import compact_tokenizer, save_voice
-from .vits import compact_config, initialise
+from .base import COMPACT
+from .config import read_json, write_json
 
 # %% ../nbs/voice_tuning.ipynb #f7a85b64
 def example_voices(folder: Path) -> tuple[str, str]:
-    """Two untrained voices with two speakers and a rhythm of their own, to try the panel with; their folders."""
-    tokenizer, speakers = compact_tokenizer(), ("asha", "dev")
-    for seed, name in enumerate(("first", "second")):
-        config = compact_config(len(tokenizer), len(speakers))
-        config.use_stochastic_duration_prediction = True
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(seed)
-            model = VitsModel(config)
-            initialise(model)
-            for weights in model.parameters():
-                weights += 0.02 * torch.randn_like(weights)
-        save_voice(model, tokenizer, speakers, folder / name)
+    """The voice that comes with Vaani twice, the second one slower and calmer, to try the panel with; their folders."""
+    for name, own in (("first", {}), ("second", {"speaking_rate": 0.85, "noise_scale": 0.3})):
+        shutil.copytree(COMPACT, folder / name, ignore=shutil.ignore_patterns("discriminator.*"))
+        write_json(folder / name / "config.json", read_json(COMPACT / "config.json") | own)
     return str(folder / "first"), str(folder / "second")

@@ -3,7 +3,7 @@
     python recipes/compact_voice/corpus.py PROMPTS OUT
 
 PROMPTS: the folder with line_index_female.tsv and line_index_male.tsv of https://openslr.org/78 (CC BY-SA 4.0).
-OUT gets train/ and valid/ with metadata.csv, and held_out.txt: 100 sentences that are in neither.
+OUT/recordings gets train/ and valid/ with metadata.csv; OUT/held_out has 100 sentences that are in neither.
 """
 import argparse
 import random
@@ -86,10 +86,10 @@ def main() -> int:
     rows = [(text, names[(number + turn) % len(names)]) for number, text in enumerate(train) for turn in (0, 1)]
     rows += [(word, names[number % len(names)]) for number, word in enumerate(frequent_words(train, WORDS))]
     rows += [(text, name) for text in letters() for name in names]
-    arguments.out.mkdir(parents=True)
-    (arguments.out / "held_out.txt").write_text("\n".join(held_out) + "\n", encoding="utf-8")
-    write(arguments.out / "valid", [(text, names[number % len(names)]) for number, text in enumerate(valid)])
-    write(arguments.out / "train", rows)
+    in_turn = lambda texts: [(text, names[number % len(names)]) for number, text in enumerate(texts)]
+    write(arguments.out / "held_out", in_turn(held_out))
+    write(arguments.out / "recordings" / "valid", in_turn(valid))
+    write(arguments.out / "recordings" / "train", rows)
     return 0
 
 
