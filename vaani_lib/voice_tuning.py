@@ -7,13 +7,19 @@ __all__ = ['example_voices']
 import shutil
 from pathlib import Path
 
+from safetensors.torch import load_file
+
 from .base import COMPACT
-from .config import read_json, write_json
+from .state import save_tensors
 
 # %% ../nbs/voice_tuning.ipynb #f7a85b64
 def example_voices(folder: Path) -> tuple[str, str]:
-    """The voice that comes with Vaani twice, the second one slower and calmer, to try the panel with; their folders."""
-    for name, own in (("first", {}), ("second", {"speaking_rate": 0.85, "noise_scale": 0.3})):
-        shutil.copytree(COMPACT, folder / name, ignore=shutil.ignore_patterns("discriminator.*"))
-        write_json(folder / name / "config.json", read_json(COMPACT / "config.json") | own)
-    return str(folder / "first"), str(folder / "second")
+    """The voice that comes with Vaani, and the same with its speakers halfway to each other, to compare; their folders."""
+    first, second = folder / "first", folder / "second"
+    for place in (first, second):
+        shutil.copytree(COMPACT, place, ignore=shutil.ignore_patterns("discriminator.*"))
+    weights = load_file(COMPACT / "model.safetensors")
+    rows = weights["embed_speaker.weight"]
+    weights["embed_speaker.weight"] = (rows + rows.mean(0)) / 2
+    save_tensors(weights, second / "model.safetensors", {"format": "pt"})
+    return str(first), str(second)
