@@ -26,7 +26,8 @@ def is_last() -> bool:
 def counted(trainer: Trainer, batches) -> dict:
     at_work.append(trainer)
     log, here = step(trainer, batches), trainer.processes
-    print(f"process {here.rank} of {here.count}, step {trainer.progress.step}", flush=True)
+    # one write: print puts the end of a line by itself, and the processes' lines mix
+    print(f"process {here.rank} of {here.count}, step {trainer.progress.step}\n", end="", flush=True)
     trainer.stop_requested = is_last() and trainer.progress.step == arguments.stop_after
     return log
 
