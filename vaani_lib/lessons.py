@@ -246,7 +246,7 @@ class Lessons:
             f"{part.replace('_', ' ')}{' (frozen)' * (part in kept)}": round(count(getattr(model, part)), 2)
             for part in FREEZABLE
         }
-        words = "Nothing is frozen: a voice from scratch has to learn everything."
+        words = "Nothing is frozen: every part learns."
         if kept:
             names = " and ".join(part.replace("_", " ") for part in kept)
             words = f"Kept as it is: the {names}. The voice can already read, and keeps how it does."
