@@ -499,8 +499,9 @@ from vaani_lib.places import find_runs
 from vaani_lib.run_table import RunTable
 from vaani_lib.selection import Selection
 runs = Path(tempfile.mkdtemp())
-pretend(runs / "careful", 0, 2e-5, 2, 0.0)
-pretend(runs / "bold", 1, 1e-4, 4, 0.0)
+first, second = example_voices(runs / ".voices")
+pretend(runs / "careful", first, 2e-5, 2, 0.0)
+pretend(runs / "bold", second, 1e-4, 4, 0.0)
 compared = Comparison(find_runs([runs]))
 curves = CurvePanel(compared, Selection(list(compared.curves)))
 display(RunTable(compared).view)
