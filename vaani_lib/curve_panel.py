@@ -6,7 +6,6 @@
 __all__ = ['NOTHING', 'CurvePanel']
 
 # %% ../nbs/lib/12_curve_panel.ipynb #13790ca4
-import base64
 from collections.abc import Callable
 from html import escape
 
@@ -14,7 +13,7 @@ import ipywidgets as widgets
 
 from .compare import Comparison
 from .controls import HALF
-from .display import png
+from .display import image
 from .run_curves import draw_runs, swatch
 from .selection import Selection, Shown
 from .worker import Worker
@@ -56,7 +55,8 @@ class CurvePanel:
         by, smoothing, names = self.by.value, self.smoothing.value, self.selection.names()
 
         def job(stopped: Callable[[], bool]) -> None:
-            picture = _picture(draw_runs(self.compared.curves, tags, by, smoothing, names), tags, names)
+            drawn = draw_runs(self.compared.curves, tags, by, smoothing, names)
+            picture = image(drawn, f"{' and '.join(tags)} of {', '.join(names) or 'no run'}")
             if not stopped():
                 self.picture.value = picture
                 self.say(" ".join(sentence for name in names for sentence in self.compared.problems[name]))
@@ -69,12 +69,3 @@ class CurvePanel:
         names = list(self.compared.curves)
         legend = " &emsp; ".join(f"{swatch(names.index(n))} {escape(n)}" for n in self.selection.names())
         return f"<p>{legend}</p>{self.picture.value}<p>{self.status.value}</p>"
-
-# %% ../nbs/lib/12_curve_panel.ipynb #aad4787c
-def _picture(figure, tags: list[str], names: list[str]) -> str:
-    width, height = figure.get_size_inches() * 80
-    alt = f"{' and '.join(tags)} of {', '.join(names) or 'no run'}"
-    return (
-        f'<img alt="{escape(alt)}" width="{width:.0f}" height="{height:.0f}" style="max-width: 100%; height: auto" '
-        f'src="data:image/png;base64,{base64.b64encode(png(figure)).decode()}">'
-    )

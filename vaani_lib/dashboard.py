@@ -7,7 +7,6 @@ __all__ = ['PANELS', 'Points', 'ROWS', 'EVERY', 'draw_curves', 'duration', 'memo
            'page', 'alert', 'samples', 'safety']
 
 # %% ../nbs/lib/11_dashboard.ipynb #e4c6356c
-import base64
 import html
 import resource
 import sys
@@ -19,7 +18,7 @@ import torch
 
 from .audio import load_audio
 from .config import TrainSettings
-from .display import OKABE_ITO, Table, player, png
+from .display import OKABE_ITO, Table, image, player
 from .runs import read_curves, smooth
 from .trainer import Progress
 from .watching import Epoch, Watcher
@@ -164,8 +163,7 @@ def page(board: Dashboard) -> str:
     bar = (
         f'<progress value="{board.progress.step}" max="{whole}" style="width: 100%" aria-label="steps done"></progress>'
     )
-    curves = base64.b64encode(png(draw_curves(board.points))).decode()
-    picture = f'<img alt="loss curves" style="max-width: 100%" src="data:image/png;base64,{curves}">'
+    picture = image(draw_curves(board.points), "loss curves")
     table = Table([epoch_row(epoch) for epoch in board.epochs[-ROWS:]], "The first epoch is not finished yet.")
     found = "".join(map(alert, board.findings))
     return f"<div>{' · '.join(facts)}{bar}{picture}{table._repr_html_()}{found}{samples(board)}{safety(board)}</div>"
