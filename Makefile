@@ -4,7 +4,7 @@ BIN := .venv/bin
 # nbdev's commands are found by name, and its kernels must be those of .venv
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo test test-newest bench soak export clean
+.PHONY: help demo test test-newest bench soak export outputs clean
 help:
 	@echo "make demo         recordings to a voice in a few minutes, offline, with the machine lost in the middle"
 	@echo "make test         notebooks in step with the library, every notebook run, pytest, ruff"
@@ -12,6 +12,7 @@ help:
 	@echo "make bench        what a checkpoint, a resume and preparing 10 hours cost (.bench/, some minutes)"
 	@echo "make soak         KILLS=300 SEED=1: train, kill and resume at random under a Drive that lies (about 2 s a kill)"
 	@echo "make export       after changing a notebook: write vaani_lib from nbs/ and clean the notebooks"
+	@echo "make outputs      run the notebooks that people open and keep in them what they show, for GitHub"
 
 demo: .venv/ready
 	$(BIN)/vaani demo
@@ -31,6 +32,10 @@ soak: .venv/ready-dev
 
 export: .venv/ready-dev
 	nbdev_export
+	nbdev_clean
+
+outputs: .venv/ready-dev
+	$(BIN)/python tests/write_outputs.py
 	nbdev_clean
 
 .venv/ready: requirements.txt requirements-colab.txt setup.py settings.ini
