@@ -6,7 +6,6 @@
 __all__ = ['EACH', 'EVERY', 'KEYS', 'lists_of', 'card', 'Findings', 'Review']
 
 # %% ../nbs/lib/12_review.ipynb #3e20f2b9
-import threading
 from collections.abc import Callable
 from html import escape
 
@@ -21,7 +20,7 @@ from .file_checks import Limits
 from .layouts import with_texts
 from .report import SEVERITIES, Issue, Report
 from .report_page import excerpt
-from .stage import Live, make_button
+from .stage import Live, alone, make_button
 from .worker import Worker
 
 # %% ../nbs/lib/12_review.ipynb #79bd3816
@@ -127,7 +126,6 @@ class Review:
         self.decisions, self._write = decisions, write
         self.findings = Findings(report, decisions, limits or Limits(), tokenizer)
         self.lists, self.at, self.writing = lists_of(report, list(decisions.paths), most), 0, False
-        self._lock = threading.RLock()  # JupyterLab may have two clicks handled at a time, in threads
         self.shown = ""  # the clip whose text stands in the field
         self.worker = Worker(lambda error: self.say(f"Something unexpected: {type(error).__name__}: {error}"))
         self.view = self._arrange()
@@ -137,7 +135,7 @@ class Review:
     def _arrange(self) -> Live:
         look = {"style": {"description_width": "80px"}}
         self.list = widgets.Dropdown(options=list(self.lists), description="show", layout={"width": "420px"}, **look)
-        self.list.observe(lambda change: self._alone(self._chosen)(), "value")
+        self.list.observe(lambda change: alone(self._chosen)(), "value")
         self.aloud = widgets.Checkbox(description="play at once", indent=False, layout={"width": "130px"})
         self.card, self.status, self.count = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self.text = widgets.Textarea(description="text", rows=2, layout={"width": WIDE}, **look)
@@ -153,19 +151,12 @@ class Review:
         self.buttons = {}
         for name, (label, width, style) in _BUTTONS.items():
             look = {"button_style": style, "layout": {"width": width}}
-            self.buttons[name] = make_button(label, self._alone(actions[name]), self.say, **look)
+            self.buttons[name] = make_button(label, actions[name], self.say, **look)
             self.buttons[name].add_class(f"vaani-do-{name}")
         b = self.buttons
         decide = widgets.HBox([b[name] for name in ("back", "accept", "reject", "undo", "next")])
         top, last = widgets.HBox([self.list, self.aloud]), widgets.HBox([widgets.HTML(KEYS), b["correct"], b["write"]])
         return Live([top, self.card, self.text, decide, last, self.count, self.status])
-
-    def _alone(self, action: Callable[[], None]) -> Callable[[], None]:
-        def run() -> None:
-            with self._lock:
-                action()
-
-        return run
 
     def say(self, sentence: str) -> None:
         self.status.value = f'<span role="status">{escape(sentence)}</span>'
