@@ -8,6 +8,7 @@ import sys
 import unicodedata
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 import soundfile
@@ -136,7 +137,6 @@ def test_audiofolder_with_csv_in_train_and_validation(tmp_path):
 
 @pytest.mark.parametrize("splits", [("train",), ("train", "validation", "test")])
 def test_a_folder_saved_by_hugging_face_datasets(tmp_path, monkeypatch, splits):
-    datasets = pytest.importorskip("datasets", reason="the package datasets is not installed: pip install datasets")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     record(tmp_path / "audio", NAMES)
     sounds = [{"bytes": (tmp_path / "audio" / name).read_bytes(), "path": name} for name in NAMES]

@@ -1,16 +1,13 @@
 """Discriminators from the two layouts they are published in, against HiFi-GAN's 2-d ones written out plainly."""
-import hashlib
-import os
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import tiny_voice
 import torch
 import torch.nn.functional as F
+from hub import running_hub
 from safetensors.torch import load_file, save_file
 
 from vaani_lib.base import compact_base, load_voice, save_voice
@@ -179,30 +176,6 @@ def test_half_a_file_is_refused_and_another_width_is_said(voice):
         load_discriminators(discriminators, str(voice), said.append)
 
 
-class Hub(BaseHTTPRequestHandler):
-    """As much of huggingface.co as one file needs."""
-    file: bytes
-    asked: list[str] = []
-
-    def do_HEAD(self):
-        Hub.asked.append(f"{self.command} {self.path}")
-        there = self.path == "/facebook/mms-tts/resolve/main/full_models/guj/D_100000.pth"
-        self.send_response(200 if there else 404)
-        self.send_header("Content-Length", str(len(self.file) if there else 0))
-        self.send_header("ETag", f'"{hashlib.sha256(self.file).hexdigest()}"')
-        self.send_header("X-Repo-Commit", "a" * 40)
-        self.send_header("X-Error-Code", "" if there else "EntryNotFound")
-        self.end_headers()
-        return there
-
-    def do_GET(self):
-        if self.do_HEAD():
-            self.wfile.write(self.file)
-
-    def log_message(self, *args):
-        pass
-
-
 OUTSIDER = """
 import sys, torch
 from vaani_lib.discriminator_weights import in_our_names, load_discriminators
@@ -217,28 +190,25 @@ torch.save(discriminators.state_dict(), sys.argv[1])
 
 
 def test_those_of_meta_s_voices_come_from_the_hub(tmp_path):
-    torch.save({"model": original_state(), "iteration": 1}, tmp_path / "D.pth")
-    Hub.file = (tmp_path / "D.pth").read_bytes()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    file = tmp_path / "mms" / "full_models" / "guj" / "D_100000.pth"
+    file.parent.mkdir(parents=True)
+    torch.save({"model": original_state(), "iteration": 1}, file)
 
-    def load(*bases: str) -> list[str]:
-        environment = {**os.environ, "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path / "hub"),
-                       "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    def load(environment: dict[str, str], *bases: str) -> list[str]:
         done = subprocess.run([sys.executable, "-c", OUTSIDER, str(tmp_path / "ours.pth"), *bases], env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()
 
-    fetched, origin, first, missing, fresh, second = load("facebook/mms-tts-guj", "facebook/mms-tts-xyz")
-    assert f"({len(Hub.file):,} bytes)" in fetched and "facebook/mms-tts" in origin and first == "True"
+    with running_hub({"models/facebook/mms-tts": tmp_path / "mms"}, tmp_path / "hub") as environment:
+        said = load(environment, "facebook/mms-tts-guj", "facebook/mms-tts-xyz")
+    fetched, origin, first, missing, fresh, second = said
+    assert f"({file.stat().st_size:,} bytes)" in fetched and "facebook/mms-tts" in origin and first == "True"
     assert "full_models/xyz/D_100000.pth" in missing and "fresh ones" in fresh and second == "False"
     discriminators = Discriminators(WIDTH)
     discriminators.load_state_dict(torch.load(tmp_path / "ours.pth"))
     assert_equal_to_plain(discriminators, original_state())
-    server.shutdown()
-    server.server_close()
     # the second time the cache has it, and for a voice that it does not have a Hub out of reach is no end
-    origin, again, unreachable, fresh, without = load("facebook/mms-tts-guj", "facebook/mms-tts-hin")
+    origin, again, unreachable, fresh, without = load(environment, "facebook/mms-tts-guj", "facebook/mms-tts-hin")
     assert again == "True" and "could not be had" in unreachable and "fresh ones" in fresh and without == "False"
 
 
