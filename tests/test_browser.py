@@ -54,11 +54,10 @@ COMPLAINTS = """() => [...window.jupyterapp.shell.currentWidget.content.model.sh
     .flatMap(cell => cell.toJSON().outputs ?? [])
     .filter(output => output.output_type === 'error' || output.name === 'stderr')
     .map(output => output.text ?? output.ename + ': ' + output.evalue)"""
-# Every cell with code has its number, or Run All has stopped at an error and left the rest.
+# Every cell with code has its number, or Run All has stopped at an error and left the rest. Folded cells show no number.
 SETTLED = f"""() => {{
-    const failed = ({COMPLAINTS})().length;
-    const prompts = [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(prompt => prompt.textContent);
-    return prompts.length && !prompts.some(prompt => prompt.includes('*') || !failed && !/[0-9]/.test(prompt));
+    const cells = [...window.jupyterapp.shell.currentWidget.content.model.sharedModel.cells].filter(cell => cell.cell_type === 'code');
+    return ({COMPLAINTS})().length || cells.every(cell => cell.execution_count !== null);
 }}"""
 # What a listener would hear of each player: its samples, as the browser decodes them.
 HEAR = """async sources => Promise.all(sources.map(async source => {

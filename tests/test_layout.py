@@ -47,6 +47,17 @@ def test_a_person_s_notebook_opens_in_colab_and_is_short(notebook):
 
 
 @pytest.mark.parametrize("notebook", [path for path in NOTEBOOKS if path.parent.name != "lib"], ids=lambda path: path.stem)
+def test_what_nobody_has_to_change_is_folded(notebook):
+    """In Colab all code, whose fields stay in sight; in JupyterLab, which has no fields, what only the library needs."""
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            assert cell["metadata"]["cellView"] == "form"
+            hidden = cell["metadata"].get("jupyter", {}).get("source_hidden", False)
+            assert hidden or not "".join(cell["source"]).startswith("#|")
+            assert not (hidden and "@param" in "".join(cell["source"]))
+
+
+@pytest.mark.parametrize("notebook", [path for path in NOTEBOOKS if path.parent.name != "lib"], ids=lambda path: path.stem)
 def test_a_person_s_notebook_shows_something_on_github(notebook):
     """What `make outputs` keeps: no widget without its kernel, no error, no folder of the machine that ran it."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
