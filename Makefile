@@ -11,7 +11,7 @@ help:
 	@echo "make test-newest  the same with the newest versions of everything (.venv-newest)"
 	@echo "make bench        what a checkpoint, a resume and preparing 10 hours cost (.bench/, some minutes)"
 	@echo "make soak         KILLS=300 SEED=1: train, kill and resume at random under a Drive that lies (about 2 s a kill)"
-	@echo "make export       after changing a notebook: write vaani_lib from nbs/ and clean the notebooks"
+	@echo "make export       after changing a notebook: write vaani_lib and docs/modules.md from nbs/, clean the notebooks"
 	@echo "make outputs      run the notebooks that people open and keep in them what they show, for GitHub"
 
 demo: .venv/ready
@@ -33,6 +33,7 @@ soak: .venv/ready-dev
 export: .venv/ready-dev
 	nbdev_export
 	nbdev_clean
+	$(BIN)/python tests/write_modules.py
 
 outputs: .venv/ready-dev
 	$(BIN)/python tests/write_outputs.py
