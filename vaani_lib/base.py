@@ -37,6 +37,14 @@ class Base:
     tokenizer: VitsTokenizer
     speakers: tuple[str, ...]
 
+    def weights(self) -> dict[str, torch.Tensor]:
+        "What a voice's folder holds of them, by its names there."
+        return folded_weights(self.model)
+
+    def describe(self, folder: Path) -> None:
+        "Writes all that its folder holds besides the weights."
+        save_description(self, folder)
+
 # %% ../nbs/lib/06_base.ipynb #71610c1d
 def compact_tokenizer() -> VitsTokenizer:
     "The tokenizer of the compact base; digits are not in it."
@@ -87,10 +95,10 @@ def save_voice(model: VitsModel, tokenizer: VitsTokenizer, speakers: tuple[str, 
 
 
 def write_voice(weights: dict[str, torch.Tensor], base: Base, folder: Path) -> None:
-    """The same of `folded_weights` that were copied to the CPU.
+    """The same of the base's `weights`, copied to the CPU.
 
     Makes no model and draws no random numbers, so that it may run beside training."""
-    save_description(base, folder)
+    base.describe(folder)
     save_tensors(weights, Path(folder) / "model.safetensors", {"format": "pt"})
 
 # %% ../nbs/lib/06_base.ipynb #3f59521b

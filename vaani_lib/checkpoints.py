@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 
 from . import __version__
-from .base import Base, folded_weights, save_description, write_voice
+from .base import Base, write_voice
 from vaani_lib.config import (
     MACHINE_SETTINGS,
-    TrainSettings,
+    RunSettings,
     differences,
     read_json,
     settings_from_json,
@@ -45,9 +45,9 @@ def describe_data(prepared: PreparedSet) -> dict:
 
 
 def make_record(
-    name: str, settings: TrainSettings, data: dict, progress: Progress, best: dict | None, history: list[str] = ()
+    name: str, settings: RunSettings, data: dict, progress: Progress, best: dict | None, history: list[str] = ()
 ) -> dict:
-    """What run.json holds. `best`: {metric, epoch, step}, the metric being the validation mel L1.
+    """What run.json holds. `best`: {metric, epoch, step}, the metric being the recipe's (`headlines`).
 
     `history`: names of the run's event files and samples; a session that was killed leaves others."""
     return {
@@ -78,7 +78,7 @@ def machine_name(device: str) -> str:
 IN_WORDS = {"effective_batch": "clips a step (--batch-size × --grad-accum)", "learning_rate": "--lr"}
 
 
-def check_same_run(record: dict, settings: TrainSettings, data: dict, folder: Path) -> None:
+def check_same_run(record: dict, settings: RunSettings, data: dict, folder: Path) -> None:
     "Raises a ValueError that lists what differs from the run in `folder`, and says how to start anew."
     found = [
         f"{IN_WORDS.get(k, k)} was {was} and is now {now}"
@@ -108,7 +108,7 @@ def read_record(file: Path) -> dict:
 MACHINE_WORDS = {"epochs": "--epochs", "max_steps": "--max-steps"}
 
 
-def changes(record: dict, settings: TrainSettings, versions: dict[str, str]) -> str:
+def changes(record: dict, settings: RunSettings, versions: dict[str, str]) -> str:
     "What differs on this machine from the session that wrote the record, in one sentence; empty if nothing does."
     saved = settings_from_json(record["settings"])
     cuts = [f"{s.batch_size} × {s.grad_accum}" for s in (saved, settings)]
@@ -116,7 +116,7 @@ def changes(record: dict, settings: TrainSettings, versions: dict[str, str]) -> 
     found += [
         f"{MACHINE_WORDS.get(name, name)} was {getattr(saved, name)} and is now {getattr(settings, name)}"
         for name in MACHINE_SETTINGS
-        if name not in ("batch_size", "grad_accum") and getattr(saved, name) != getattr(settings, name)
+        if name not in ("batch_size", "grad_accum") and getattr(saved, name, None) != getattr(settings, name, None)
     ]
     found += [
         f"{package} was {was} and is now {versions[package]}"
@@ -154,7 +154,7 @@ class Moment:
         folder.mkdir(parents=True)
         save_tree(folder, "state", self.state)
         save_tree(folder, "frozen", self.frozen)
-        save_description(self.base, folder / "voice")
+        self.base.describe(folder / "voice")
         write_json(folder / "run.json", self.record)
 
     def write_voice(self, folder: Path) -> None:
@@ -166,13 +166,13 @@ def capture(trainer: Trainer, base: Base, record: dict, earlier: Moment | None =
     "Copies the run as it is now, into the memory of an `earlier` moment, which is used up by it."
     fixed = {name for name, p in base.model.named_parameters() if not p.requires_grad}
     state = trainer.state_dict()
-    weights = state.pop("module.generator")
+    weights = state.pop(_kept_module(state))
     state["learning"] = {k: v for k, v in weights.items() if k not in fixed}
     # what is frozen stays as it is: one copy serves all moments
     frozen = earlier.frozen if earlier else copied({k: v for k, v in weights.items() if k in fixed})
     state = copied(state, earlier and earlier.state)
     known = {**state["learning"], **frozen}
-    folded = folded_weights(base.model)
+    folded = base.weights()
     extra = {k: v for k, v in folded.items() if k not in known}
     known |= copied(extra, earlier and earlier.voice)
     return Moment(base, record, state, frozen, {k: known[k] for k in folded})
@@ -181,7 +181,12 @@ def capture(trainer: Trainer, base: Base, record: dict, earlier: Moment | None =
 def read_state(folder: Path) -> dict:
     "The trainer's state from a checkpoint's folder."
     state, frozen = load_tree(folder, "state"), load_tree(folder, "frozen")
-    return {**state, "module.generator": {**state.pop("learning"), **frozen}}
+    return {**state, _kept_module(state): {**state.pop("learning"), **frozen}}
+
+
+def _kept_module(state: dict) -> str:
+    "The entry of the module that the run is for: a task's last one."
+    return f"module.{[name for name in state if name.startswith('optimizer.')][-1].removeprefix('optimizer.')}"
 
 
 def step_label(progress: Progress) -> str:

@@ -20,6 +20,7 @@ from .notes import read_note
 from .places import where
 from .runs import RunInfo, differences, read_curves, trained_hours
 from .sortable import Measured, Sortable
+from .watching import HEADLINES
 
 # %% ../nbs/lib/12_compare.ipynb #63741ab5
 class Comparison:
@@ -40,7 +41,7 @@ class Comparison:
 
     def tags(self) -> list[str]:
         "All that is logged anywhere: losses, what was validated, then scores, then the rest."
-        order = ("Loss/", "Valid/", "Score/")
+        order = ("Loss/", "Valid/", "Score/", "CER/", "WER/")
         tags = {tag for curves in self.curves.values() for tag in curves}
         return sorted(tags, key=lambda tag: (next((i for i, kind in enumerate(order) if tag.startswith(kind)), 9), tag))
 
@@ -55,6 +56,7 @@ def overview(compared: Comparison) -> Sortable:
 
 def _row(compared: Comparison, run: RunInfo) -> dict:
     base, device, precision = (run.settings.get(name) for name in ("base", "device", "precision"))
+    headline = HEADLINES.get(run.settings.get("recipe"), HEADLINES["vits"])
     return {
         "run": run.name,
         "where": where(run),
@@ -64,7 +66,7 @@ def _row(compared: Comparison, run: RunInfo) -> dict:
         "steps": run.progress.get("step"),
         "hours": trained_hours(compared.curves[run.name]),
         "machine": ", ".join(filter(None, [run.machine or device, precision])),
-        "best validation mel": _best(run.best) if "metric" in run.best else None,
+        f"best {headline.best}": _best(run.best) if "metric" in run.best else None,
         "note": "\n".join([*filter(None, [read_note(run)]), *run.problems]),
     }
 
@@ -92,7 +94,7 @@ def _plain(value):
     return ", ".join(map(str, value)) or "none" if isinstance(value, list) else value
 
 # %% ../nbs/lib/12_compare.ipynb #3c70940d
-VALIDATED = ("Valid/reconstruction", "Valid/kl_divergence", "Valid/duration")
+VALIDATED = ("Valid/reconstruction", "Valid/kl_divergence", "Valid/duration", "Valid/cross_entropy")
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ class Spread:
 def figures(compared: Comparison, last: int = 5) -> Sortable:
     "One row a run: what was validated, and every score, over its last epochs, each column on one scale."
     columns: dict[str, dict[str, Spread]] = {}
-    for tag in (tag for tag in compared.tags() if tag in VALIDATED or tag.startswith("Score/")):
+    for tag in (tag for tag in compared.tags() if tag in VALIDATED or tag.startswith(("Score/", "CER/", "WER/"))):
         values = {name: curves[tag].values[-last:] for name, curves in compared.curves.items() if tag in curves}
         found = {name: Spread.of(v[np.isfinite(v)]) for name, v in values.items() if np.isfinite(v).any()}
         low = min((spread.mean - spread.deviation for spread in found.values()), default=0.0)

@@ -14,6 +14,7 @@ from pathlib import Path
 from drive_sync import Snapshot, Store
 from .base import Base, load_description
 from .checkpoints import read_record, read_state
+from .whisper import Whisper, load_whisper_description
 
 # %% ../nbs/lib/08_finder.ipynb #9e94ebc1
 CHECKPOINT = "ckpt"
@@ -33,8 +34,9 @@ class Found:
         step = f"epoch {self.record['progress']['epoch']}, step {self.record['progress']['step']}"
         return f"the checkpoint of {step} in the {'Drive' if self.on_drive else 'run'} folder"
 
-    def base(self) -> Base:
-        return load_description(self.folder / "voice")
+    def base(self) -> Base | Whisper:
+        load = {"vits": load_description, "whisper": load_whisper_description}
+        return load[self.record["settings"].get("recipe", "vits")](self.folder / "voice")
 
     def state(self) -> dict:
         return read_state(self.folder)

@@ -10,30 +10,30 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from .audio import SAMPLE_RATE
-from .base import Base, compact_tokenizer, load_voice
+from .base import Base
 from .checkpoints import describe_data
-from .config import TrainSettings
+from .config import RunSettings
 from .corpus import PreparedSet, is_prepared, load_prepared
 from .data_checks import prepare_checked
 from .finder import Found
+from .kinds import KINDS
 from .prepared import DECISIONS
 from .processes import Processes
-from .recipes import VitsData, VitsTask, vits_data
 from .run_folder import RunFolder
 from vaani_lib.run_setup import (
     begin,
     check_processes,
     check_reading,
+    check_recipe,
     cut_as_before,
     load_weights,
-    open_base,
     start_weights,
     whole_run,
 )
 from .session import Session, stopping_cleanly
-from .trainer import Trainer
+from .trainer import Data, Trainer
 from .watching import Watcher
+from .whisper import Whisper
 
 # %% ../nbs/lib/12_opening.ipynb #441250fb
 def prepared_folder(data_dir: Path, output_dir: Path) -> Path:
@@ -61,46 +61,44 @@ def get_prepared(
 
 # %% ../nbs/lib/12_opening.ipynb #e93f297a
 def open_trainer(
-    settings: TrainSettings, start: Base | None, prepared: PreparedSet, processes: Processes
-) -> tuple[Base, VitsData, Trainer]:
+    settings: RunSettings, start: Base | Whisper | None, prepared: PreparedSet, processes: Processes
+) -> tuple[Base | Whisper, Data, Trainer]:
     "What every process makes alike."
-    base, speakers = open_base(start, prepared, settings.seed)
-    data = vits_data(prepared, base, speakers, settings)
-    return base, data, Trainer(VitsTask(base, settings), settings, processes)
+    base, data, task = KINDS[settings.recipe].open(start, prepared, settings)
+    return base, data, Trainer(task, settings, processes)
 
 
-def open_start(settings: TrainSettings, found: Found | None) -> Base | None:
-    "The voice of the run's newest checkpoint, or its base; None for one from scratch."
-    return found.base() if found else None if settings.base == "scratch" else load_voice(settings.base)
+def open_start(settings: RunSettings, found: Found | None) -> Base | Whisper | None:
+    "The model of the run's newest checkpoint, or its base; None for one from scratch."
+    return found.base() if found else KINDS[settings.recipe].load(settings)
 
 # %% ../nbs/lib/12_opening.ipynb #24c166da
 def open_run(
     folder: RunFolder,
-    settings: TrainSettings,
+    settings: RunSettings,
     data_dir: Path,
     checkpoint_minutes: float,
     take_over: bool,
     watcher: Watcher | None,
     processes: Processes,
-) -> tuple[Trainer, VitsData, Session]:
+) -> tuple[Trainer, Data, Session]:
     "What a session trains, from the run's newest checkpoint or from its base; ValueError if that is another run."
     check_processes(settings, processes.count)
-    found = folder.find()
+    found, kind = folder.find(), KINDS[settings.recipe]
+    check_recipe(found, settings, folder.path)
     settings = cut_as_before(settings, found and found.record)
     start = open_start(settings, found)
-    tokenizer, rate = (
-        (start.tokenizer, start.model.config.sampling_rate) if start else (compact_tokenizer(), SAMPLE_RATE)
-    )
-    prepared = get_prepared(data_dir, folder.path.parent, tokenizer, rate, folder.say)
+    prepared = get_prepared(data_dir, folder.path.parent, *kind.preparation(start), folder.say)
     record = begin(folder, found, settings, describe_data(prepared), take_over)
     base, data, trainer = open_trainer(settings, start, prepared, processes)
     for sentence in data.left_out:
         folder.say(f"Left out: {sentence}.")
     check_reading(record, data, folder.say)
-    folder.check_room(whole_run(trainer, base, data))
+    examples = kind.examples(base, data, trainer.task)
+    folder.check_room(whole_run(trainer, base, data, examples))
     load_weights(folder, found, trainer, base, record)
     processes.from_first((settings, found, prepared.folder))
-    return trainer, data, Session(folder, base, data, record, checkpoint_minutes, watcher=watcher)
+    return trainer, data, Session(folder, base, data, examples, record, checkpoint_minutes, watcher=watcher)
 
 # %% ../nbs/lib/12_opening.ipynb #49f6383f
 def follow(path: Path, processes: Processes) -> Path:

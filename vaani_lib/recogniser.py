@@ -6,7 +6,7 @@
 __all__ = ['NORMALISER', 'normalised', 'edit_distance', 'character_error_rate', 'load_recogniser']
 
 # %% ../nbs/lib/07_recogniser.ipynb #5a15a1ad
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -29,8 +29,8 @@ def normalised(text: str, language: str | None) -> str:
     return sentence_of(normalize(text, language) if language else text)
 
 
-def edit_distance(first: str, second: str) -> int:
-    "How many characters must be put in, taken out or replaced (Levenshtein 1966)."
+def edit_distance(first: Sequence, second: Sequence) -> int:
+    "How many characters, or words of a list, must be put in, taken out or replaced (Levenshtein 1966)."
     row = list(range(len(second) + 1))
     for i, a in enumerate(first, 1):
         before, row[0] = row[0], i

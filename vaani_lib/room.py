@@ -15,6 +15,7 @@ from pathlib import Path
 from drive_sync import SnapshotBroken, Store, run_bytes
 from .base import Base
 from .trainer import Trainer
+from .whisper import Whisper
 
 # %% ../nbs/lib/08_room.ipynb #030112e8
 @dataclass(frozen=True)
@@ -30,17 +31,17 @@ class Sizes:
 STEP_BYTES = 1000  # of the curves: about a dozen values
 
 
-def sizes(trainer: Trainer, base: Base, steps_an_epoch: int, sample_seconds: float) -> Sizes:
-    "Sizes for a whole run in float32; `sample_seconds`: of all sentences spoken after an epoch."
+def sizes(trainer: Trainer, base: Base | Whisper, steps_an_epoch: int, epoch_bytes: int) -> Sizes:
+    "Sizes for a whole run in float32; `epoch_bytes`: of what is made after an epoch to be heard or read."
     settings, weights = trainer.settings, base.model.state_dict()
     fixed = {name for name, p in base.model.named_parameters() if not p.requires_grad}
     frozen = 4 * sum(weights[name].numel() for name in fixed)
     voice = 4 * sum(t.numel() for t in weights.values())
     learning = [p for m in trainer.task.modules.values() for p in m.parameters() if p.requires_grad]
     steps = min(settings.epochs * steps_an_epoch, settings.max_steps or float("inf"))
-    # a weight and AdamW's two moments; a sample is 16-bit and stands in samples/ and in the event log
-    spoken = steps / steps_an_epoch * sample_seconds * 2 * base.model.config.sampling_rate * 2
-    return Sizes(3 * 4 * sum(p.numel() for p in learning), frozen, voice, int(spoken + steps * STEP_BYTES))
+    history = steps / steps_an_epoch * epoch_bytes + steps * STEP_BYTES
+    # a weight and AdamW's two moments
+    return Sizes(3 * 4 * sum(p.numel() for p in learning), frozen, voice, int(history))
 
 # %% ../nbs/lib/08_room.ipynb #56f468e5
 KEEP_LAST = 2  # checkpoints: the newest, and one more should that one break

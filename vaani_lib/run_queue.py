@@ -14,7 +14,7 @@ from pathlib import Path
 
 from drive_sync import DriveUnavailable, Store
 from vaani_lib.config import (
-    TrainSettings,
+    RunSettings,
     differences,
     read_json,
     settings_from_json,
@@ -30,14 +30,14 @@ from .run_setup import check_arguments
 from .runs import RunInfo, read_run
 from .trainer import Diverged, TooLittleMemory
 from .training import run_session
-from .watching import Watcher
+from .watching import HEADLINES, Watcher
 
 # %% ../nbs/lib/12_run_queue.ipynb #5de73301
-def grid(settings: TrainSettings, **over: list) -> dict[str, TrainSettings]:
+def grid(settings: RunSettings, **over: list) -> dict[str, RunSettings]:
     """`settings` with every combination of the values in `over`: `grid(s, learning_rate=[1e-5, 2e-5], seed=[0, 1])`.
 
     ValueError for a name that is no setting, a value that makes no sense, or two that make the same run."""
-    known = [field.name for field in fields(TrainSettings)]
+    known = [field.name for field in fields(settings)]
     if not over or not set(over) <= set(known) or not all(over.values()):
         raise ValueError(
             f"Found {', '.join(over) or 'nothing'} to vary; expected values for some of {', '.join(known)}."
@@ -84,7 +84,7 @@ class Queue:
         self.plan = {name: settings_from_json(saved) for name, saved in kept.get("runs", {}).items()}
         self.failed: dict[str, str] = kept.get("failed", {})
 
-    def add(self, plan: dict[str, TrainSettings]) -> None:
+    def add(self, plan: dict[str, RunSettings]) -> None:
         "Queues what is not queued yet. A ValueError for a run that is queued, or was begun, with other settings."
         for name, settings in plan.items():
             saved = self.plan.get(name)
@@ -140,7 +140,7 @@ def standing(queue: Queue) -> Table:
                 "run": name,
                 "state": state,
                 "epochs": f"{run.progress.get('epoch', 0)} of {settings.epochs}",
-                "best validation mel": None if best is None else f"{best:.3f}",
+                f"best {HEADLINES[settings.recipe].best}": None if best is None else f"{best:.3f}",
                 "why": queue.failed.get(name) if state == "failed" else None,
             }
         )

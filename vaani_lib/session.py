@@ -18,14 +18,13 @@ from pathlib import Path
 from .base import Base
 from .checkpoints import Moment, capture, make_record
 from .diagnosis import Watch
-from .epoch_scores import EpochScores
 from .history import name_of
-from .recipes import VitsData
-from .reporting import EventLog, choose_sentences, speak_samples
+from .reporting import EventLog, Examples, Shown
 from .run_folder import RunFolder
 from .runs import read_curves
-from .trainer import Callback, Progress, Trainer
-from .watching import Epoch, ProgressBar, Watcher
+from .trainer import Callback, Data, Progress, Trainer
+from .watching import HEADLINES, Epoch, ProgressBar, Watcher
+from .whisper import Whisper
 
 # %% ../nbs/lib/10_session.ipynb #3cf7d696
 @dataclass
@@ -55,21 +54,19 @@ class Session(Callback):
     def __init__(
         self,
         folder: RunFolder,
-        base: Base,
-        data: VitsData,
+        base: Base | Whisper,
+        data: Data,
+        examples: Examples,
         record: dict,
         checkpoint_minutes: float = 15,
         sample_minutes: float = 60,
         watcher: Watcher | None = None,
     ):
-        self.folder, self.base, self.data, self.record = folder, base, data, record
+        self.folder, self.base, self.data, self.examples, self.record = folder, base, data, examples, record
+        self.headline = HEADLINES[data.settings.recipe]
         self.best, self.checkpoint_step = record["best"], record["progress"]["step"]
         self.asked = record.get("halved_from", data.settings.batch_size)  # clips at a time, before memory ran out
         self.events = EventLog(folder.path / "logs" / "tensorboard", self.checkpoint_step)
-        self.sentences = choose_sentences(list(data.valid_rows))
-        clips = dict(zip(data.valid_rows, data.valid_clips, strict=True))
-        load, rate = lambda row: clips[row].samples(), base.model.config.sampling_rate
-        self.scores = EpochScores(self.sentences, list(data.valid_rows), load, rate)
         self.checkpoint_timer, self.sample_timer, self.epoch_timer = (
             Timer(60 * checkpoint_minutes),
             Timer(60 * sample_minutes),
@@ -92,6 +89,13 @@ class Session(Callback):
         self.watcher.close()
         self.events.close()
 
+    def on_start(self, trainer: Trainer) -> None:
+        if trainer.progress.step or not self.examples.at_start:
+            return
+        figures = self._show("validation_e0000", 0, scored=True).figures
+        told = (f"{name} {figures[tag]:.3f}" for name, tag in self.headline.epoch.items() if tag in figures)
+        self.folder.say(f"Before training: {' · '.join(told)}.")
+
     def on_step(self, trainer: Trainer, log: dict[str, float]) -> None:
         done = trainer.progress
         self._log({**log, "Training/skipped": done.skipped}, done.step)
@@ -99,8 +103,8 @@ class Session(Callback):
         if done.step_in_epoch == 1 or self.steps is None:
             self.steps = len(self.data.epoch(done.epoch))
         self.watcher.on_step(done, self.steps, log)
-        if not done.skipped_in_a_row and self.sample_timer.due():
-            self._speak(f"validation_e{done.epoch:04d}_s{done.step:06d}", done.step)
+        if self.examples.by_the_clock and not done.skipped_in_a_row and self.sample_timer.due():
+            self._show(f"validation_e{done.epoch:04d}_s{done.step:06d}", done.step)
         # an epoch's last step has a checkpoint of its own, after the validation
         if not done.skipped_in_a_row and done.step_in_epoch < self.steps and self.checkpoint_timer.due():
             self._checkpoint(trainer)
@@ -121,13 +125,15 @@ class Session(Callback):
         if not math.isfinite(valid["total"]):
             lost = f"epoch {done.epoch}: the validation loss is not finite, so nothing of this epoch was kept."
             return self.folder.say(" ".join([lost, *findings]))
-        spoken = self._speak(f"validation_e{done.epoch:04d}", done.step, scored=True)
+        shown = self._show(f"validation_e{done.epoch:04d}", done.step, scored=True)
+        metric = (shown.figures | {f"Valid/{k}": v for k, v in valid.items()})[self.headline.best_tag]
         self.best = self.folder.settle()["best"]  # one that a full disk did not take is none
-        better = self.best is None or valid["reconstruction"] < self.best["metric"]
+        better = self.best is None or metric < self.best["metric"]
         if better:
-            self.best = {"metric": valid["reconstruction"], "epoch": done.epoch, "step": done.step}
+            self.best = {"metric": metric, "epoch": done.epoch, "step": done.step}
         self._checkpoint(trainer, better)
-        self.watcher.on_epoch(Epoch(done.epoch, done.step, means, valid, better, seconds, spoken, findings))
+        told = (shown.spoken, findings, shown.figures, trainer.settings.recipe)
+        self.watcher.on_epoch(Epoch(done.epoch, done.step, means, valid, better, seconds, *told))
         if trouble := self.folder.drive_trouble():
             self.folder.say(trouble)
 
@@ -158,14 +164,13 @@ class Session(Callback):
         self.events.scalars(values, step)
         self.diagnosis.add(values, step)
 
-    def _speak(self, stem: str, step: int, scored: bool = False) -> tuple[tuple[Path, str], ...]:
-        spoken = speak_samples(self.base, self.sentences, self.folder.path / "samples", stem)
-        for i, (_, wav, rate) in enumerate(spoken, 1):
+    def _show(self, stem: str, step: int, scored: bool = False) -> Shown:
+        shown = self.examples.make(self.folder.path / "samples", stem, scored, self.watcher.validating)
+        for i, (wav, rate) in enumerate(shown.sounds, 1):
             self.events.audio(f"Audio/validation_{i}", wav, rate, step)
-        if scored:
-            self._log(self.scores.of([wav for _, wav, _ in spoken]), step)
-        self.history += [file for file, _, _ in spoken]
-        return tuple((file, row.text) for (file, _, _), row in zip(spoken, self.sentences))
+        self._log(shown.figures, step)
+        self.history += shown.files
+        return shown
 
 # %% ../nbs/lib/10_session.ipynb #fe670c7b
 @contextmanager

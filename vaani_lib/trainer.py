@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from .config import TrainSettings
+from .config import RunSettings
 from .processes import ALONE, Processes
 from .stepper import Stepper, Task, seed_everything
 
@@ -30,7 +30,7 @@ class Data(Protocol):
     def load(self, step) -> list:
         "A step's micro-batches. Called from another thread, too; draws no random numbers."
 
-    def cut_by(self, settings: TrainSettings) -> "Data":
+    def cut_by(self, settings: RunSettings) -> "Data":
         "The same with micro-batches of another size."
 
 
@@ -53,6 +53,9 @@ class Progress:
 
 class Callback:
     "What may listen to a run. Override what you need."
+
+    def on_start(self, trainer: "Trainer") -> None:
+        "Before the first step of this session."
 
     def on_step(self, trainer: "Trainer", log: dict[str, float]) -> None:
         "After each optimizer step."
@@ -81,7 +84,7 @@ MOST_SKIPPED = 10  # in a row; fp16 skips some at the start, while its scale set
 class Trainer:
     "Trains a task to the end of its settings; everything that must survive is in `stateful`."
 
-    def __init__(self, task: Task, settings: TrainSettings, processes: Processes = ALONE):
+    def __init__(self, task: Task, settings: RunSettings, processes: Processes = ALONE):
         self.task, self.settings, self.processes = task, settings, processes
         self.stepper, self.progress = Stepper(task, settings, processes), Progress()
         self.stop_requested = False  # set it from anywhere, in any process: the step at hand is finished first
@@ -118,7 +121,7 @@ class Trainer:
     def step(self, micro_batches: Sequence) -> dict[str, float]:
         "One optimizer step; returns what to log, by TensorBoard tag."
         started, done = time.perf_counter(), self.progress
-        rate = self.settings.learning_rate * self.settings.learning_rate_decay**done.epoch
+        rate = self.settings.rate(done.epoch, done.step)
         self.updating = False
         losses = self.stepper.gradients(micro_batches, self.settings.seed, done.step)
         self.updating = True
@@ -149,6 +152,8 @@ class Trainer:
         "Trains from wherever `progress` stands until the settings' end or `stop_requested`."
         callbacks, done = list(callbacks), self.progress
         self.task.train(True)
+        for callback in [] if self.finished else callbacks:
+            callback.on_start(self)
         while not self._ends():
             steps = data.epoch(done.epoch)
             data = self._fit_epoch(data, steps, callbacks)

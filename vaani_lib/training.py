@@ -8,19 +8,18 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from .config import TrainSettings, detect_runtime
+from .config import RunSettings, detect_runtime
 from .opening import follow, open_run
 from .processes import joined_processes
-from .recipes import VitsData
 from .run_folder import RunFolder
 from .run_setup import check_arguments, choose_settings
 from .session import Session, stopping_cleanly
-from .trainer import Trainer
+from .trainer import Data, Trainer
 from .watching import Watcher
 
 # %% ../nbs/training.ipynb #10f21c3a
 def train(
-    settings: TrainSettings,
+    settings: RunSettings,
     data_dir: Path,
     output_dir: Path,
     run: str,
@@ -45,7 +44,7 @@ def train(
             return folder.path
 
 # %% ../nbs/training.ipynb #b2ad2f59
-def run_session(folder: RunFolder, trainer: Trainer, data: VitsData, session: Session, give_back: bool) -> None:
+def run_session(folder: RunFolder, trainer: Trainer, data: Data, session: Session, give_back: bool) -> None:
     "Trains to the end of the run or an interrupt, then waits for Drive. In Colab the last session unmounts it."
     try:
         with stopping_cleanly(trainer, folder.say), session:
