@@ -15,7 +15,7 @@ from vaani_lib.corpus import prepare
 from vaani_lib.file_checks import text_issues
 from vaani_lib.layouts import read_corpus
 from vaani_lib.recipes import VitsTask, vits_data
-from vaani_lib.reporting import speak_samples
+from vaani_lib.reporting import speak
 from vaani_lib.text import spoken
 from vaani_lib.trainer import Callback, Trainer
 from vaani_lib.voice import UnreadCharacters, Voice
@@ -91,7 +91,7 @@ def test_3_validation_and_samples_run_without_dropout_on_their_own_split(prepare
     assert first == second and during and not any(during) and all(m.training for m in parts)
     during.clear()
     parts = list(base.model.modules())
-    speak_samples(base, list(data.valid_rows)[:1], tmp_path, "sample")
+    speak(base, list(data.valid_rows)[:1])
     assert during and not any(during) and all(m.training for m in parts)
     of = lambda split: {(row.text, row.file) for row in prepared.rows(split)}
     assert len(of("train")) == len(data.clips) and set(data.valid_rows) <= set(prepared.rows("valid")) and not of("train") & of("valid")

@@ -22,12 +22,15 @@ from vaani_lib.base import compact_tokenizer
 from vaani_lib.cli import main
 from vaani_lib.config import read_json, write_json
 from vaani_lib.corpus import prepare
-from vaani_lib.demo import demo_sentences
+from vaani_lib.demo import demo_sentences, make_corpus
 from vaani_lib.espeak import say
 from vaani_lib.layouts import read_corpus
 from vaani_lib.metrics import RATE
 from vaani_lib.readings import espeak_readings, recorded_readings
+from vaani_lib.run_setup import choose_settings
+from vaani_lib.runs import read_curves
 from vaani_lib.scoring import Scores, add_likeness, score
+from vaani_lib.training import train
 
 TEXTS = demo_sentences()[:12]
 WRONG = dict(zip(TEXTS, TEXTS[1:] + TEXTS[:1]))
@@ -179,3 +182,22 @@ def test_human_recordings_are_like_themselves_and_unlike_others(human_recordings
     add_likeness(strange, others, clips[: len(others)], clips)
     assert own["timbre distance"].interval[1] < strange["timbre distance"].interval[0]
     assert own["pitch distance"].mean < strange["pitch distance"].mean
+
+
+def test_a_score_may_choose_the_best_voice(tmp_path):
+    """Of three epochs by their mel-cepstral distortion, not by the loss: it is what the record, the line and best/ go by."""
+    corpus = make_corpus(tmp_path / "recordings", TEXTS, {"tara": "gu+f5"}, valid_share=0.5)
+    said, settings = [], choose_settings("compact", epochs=3, best_by="mcd", batch_size=6, grad_accum=1, learning_rate=1e-3)
+    run = train(settings, corpus, tmp_path / "runs", "by-score", say=said.append)
+    curve, best = read_curves(run)[0]["Score/mel_cepstral_distortion"], read_json(run / "run.json")["best"]
+    epoch = int(np.argmin(curve.values))
+    assert len(curve.values) == 3 and best["metric"] == pytest.approx(curve.values[epoch])
+    assert (best["epoch"], best["step"]) == (epoch + 1, curve.steps[epoch])
+    chosen = [line for line in said if "(best so far)" in line]
+    assert len(chosen) == sum(value == min(curve.values[: i + 1]) for i, value in enumerate(curve.values))
+    assert all(f"mcd {value:.3f}" in line for value, line in zip(curve.values, [line for line in said if line.startswith("epoch ")]))
+    assert len(list((run / "samples").iterdir())) == 3 * 3, "six sentences are judged, three are kept"
+    with pytest.raises(ValueError, match="best_by was mcd and is now mel"):
+        train(replace(settings, best_by="mel"), corpus, tmp_path / "runs", "by-score", say=said.append)
+    with pytest.raises(ValueError, match="choose from mel, mcd, pitch"):
+        replace(settings, best_by="luck")

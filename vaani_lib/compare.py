@@ -14,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
+from .config import BEST_BY
 from .diagnosis import diagnose
 from .display import OKABE_ITO
 from .notes import read_note
 from .places import where
 from .runs import RunInfo, differences, read_curves, trained_hours
 from .sortable import Measured, Sortable
-from .watching import HEADLINES
+from .watching import HEADLINES, headline
 
 # %% ../nbs/lib/12_compare.ipynb #63741ab5
 class Comparison:
@@ -56,7 +57,8 @@ def overview(compared: Comparison) -> Sortable:
 
 def _row(compared: Comparison, run: RunInfo) -> dict:
     base, device, precision = (run.settings.get(name) for name in ("base", "device", "precision"))
-    headline = HEADLINES.get(run.settings.get("recipe"), HEADLINES["vits"])
+    recipe, best_by = run.settings.get("recipe"), run.settings.get("best_by")
+    followed = headline(recipe if recipe in HEADLINES else "vits", best_by if best_by in BEST_BY else None)
     return {
         "run": run.name,
         "where": where(run),
@@ -66,7 +68,7 @@ def _row(compared: Comparison, run: RunInfo) -> dict:
         "steps": run.progress.get("step"),
         "hours": trained_hours(compared.curves[run.name]),
         "machine": ", ".join(filter(None, [run.machine or device, precision])),
-        f"best {headline.best}": _best(run.best) if "metric" in run.best else None,
+        f"best {followed.best}": _best(run.best) if run.best.get("metric") is not None else None,
         "note": "\n".join([*filter(None, [read_note(run)]), *run.problems]),
     }
 

@@ -34,7 +34,7 @@ from vaani_lib.estimates import (
 )
 from .finder import CHECKPOINT
 from .recipes import VitsData, VitsTask, vits_data
-from .reporting import choose_sentences, speak_samples
+from .reporting import choose_sentences, speak, write_samples
 from .room import KEEP_LAST
 from .run_folder import RunFolder
 from .run_setup import choose_settings, open_base
@@ -74,7 +74,7 @@ def _timed(run: Callable[[], object]) -> float:
 
 def _keep(run: RunFolder, trainer: Trainer, base: Base, data: VitsData, record: dict, samples: Path) -> None:
     "What a session does after an epoch's validation, if the epoch was the best."
-    speak_samples(base, choose_sentences(list(data.valid_rows)), samples, "validation_e0001")
+    write_samples(speak(base, choose_sentences(list(data.valid_rows))), samples, "validation_e0001")
     run.save(capture(trainer, base, record), [], best=True)
     run.wait()
 

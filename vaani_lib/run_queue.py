@@ -30,7 +30,7 @@ from .run_setup import check_arguments
 from .runs import RunInfo, read_run
 from .trainer import Diverged, TooLittleMemory
 from .training import run_session
-from .watching import HEADLINES, Watcher
+from .watching import Watcher, headline
 
 # %% ../nbs/lib/12_run_queue.ipynb #5de73301
 def grid(settings: RunSettings, **over: list) -> dict[str, RunSettings]:
@@ -140,7 +140,7 @@ def standing(queue: Queue) -> Table:
                 "run": name,
                 "state": state,
                 "epochs": f"{run.progress.get('epoch', 0)} of {settings.epochs}",
-                f"best {HEADLINES[settings.recipe].best}": None if best is None else f"{best:.3f}",
+                f"best {headline(settings.recipe, settings.best_by).best}": None if best is None else f"{best:.3f}",
                 "why": queue.failed.get(name) if state == "failed" else None,
             }
         )
