@@ -6,7 +6,7 @@
 __all__ = ['IndicVoice', 'find_indic_voices', 'read_config', 'shape_of', 'mel_statistics', 'load_acoustic', 'IndicModel',
            'load_indic']
 
-# %% ../nbs/lib/06b_indic_voices.ipynb #a55d089d
+# %% ../nbs/lib/06b_indic_voices.ipynb #2ed9e703
 import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -22,7 +22,7 @@ from .hifigan import load_vocoder
 from .phone_lines import PhoneReader
 from .pickled import check_fetched, read_pickled
 
-# %% ../nbs/lib/06b_indic_voices.ipynb #1add2cc8
+# %% ../nbs/lib/06b_indic_voices.ipynb #16c8c60b
 _DRAVIDIAN = ("kannada", "malayalam", "tamil", "telugu")
 
 
@@ -62,30 +62,29 @@ class IndicVoice:
             f"{', '.join(map(str, places))}. Copy the one that belongs to it into the first of these."
         )
 
-# %% ../nbs/lib/06b_indic_voices.ipynb #db4d40de
+# %% ../nbs/lib/06b_indic_voices.ipynb #68dc56c1
 def _is_voice(folder: Path) -> bool:
     return (folder / "config.yaml").is_file() and (folder / "model.pth").is_file()
 
 
 def find_indic_voices(name: str | Path) -> list[IndicVoice]:
     "The voices in `name`: a checkout, a language's or a speaker's folder in it, or a voice's own. Empty if it is none of these."
-    folder = Path(name).expanduser()
+    folder = Path(name).expanduser().absolute()
     if not folder.is_dir():
         return []
     if not _is_voice(folder):
-        found = (path.parent for depth in ("*", "*/*", "*/*/*") for path in folder.glob(f"{depth}/config.yaml"))
-        return [IndicVoice(place, _checkout_of(place)) for place in sorted(found) if _is_voice(place)]
+        above = ("model", "male/model", "female/model", "*/male/model", "*/female/model")
+        found = sorted(place for pattern in above for place in folder.glob(pattern) if _is_voice(place))
+        return [IndicVoice(place, _checkout_of(place)) for place in found]
     return [IndicVoice(folder, _checkout_of(folder))]
 
 
 def _checkout_of(folder: Path) -> Path:
     "The nearest folder above that holds what voices share; the voice's own if there is none."
-    above = folder.absolute().parents
-    checkout = next((p for p in list(above)[:4] if (p / "vocoder").is_dir() or (p / "phone_dict").is_dir()), None)
-    depth = len(folder.absolute().relative_to(checkout).parts) if checkout else 0
-    return folder.parents[depth - 1] if depth and len(folder.parents) >= depth else checkout or folder
+    shared = ("vocoder", "phone_dict")
+    return next((p for p in list(folder.parents)[:4] if any((p / part).is_dir() for part in shared)), folder)
 
-# %% ../nbs/lib/06b_indic_voices.ipynb #eff39167
+# %% ../nbs/lib/06b_indic_voices.ipynb #a821b4aa
 _EXPECTED = {  # what the published voices have; ESPnet's default where it is the same
     "encoder_type": "transformer",
     "decoder_type": "transformer",
@@ -131,7 +130,7 @@ def shape_of(config: dict) -> FastSpeech2Shape:
     told = {name: value for name, value in config["tts_conf"].items() if name in names}
     return FastSpeech2Shape(len(config["token_list"]), config["feats_extract_conf"]["n_mels"], **told)
 
-# %% ../nbs/lib/06b_indic_voices.ipynb #1f2e9aa6
+# %% ../nbs/lib/06b_indic_voices.ipynb #69ee627a
 _BESIDE = ("normalize.", "pitch_normalize.", "energy_normalize.", "feats_extract.", "pitch_extract.", "energy_extract.")
 
 
@@ -166,7 +165,7 @@ def load_acoustic(folder: Path, config: dict) -> tuple[FastSpeech2, Tensor, Tens
     model.load_state_dict(weights)
     return model, mean, deviation
 
-# %% ../nbs/lib/06b_indic_voices.ipynb #f0a96e5a
+# %% ../nbs/lib/06b_indic_voices.ipynb #7c999280
 class IndicModel(nn.Module):
     "Tokens to sound; `config` says the rate in Hz, and that there is one speaker and no noise."
 

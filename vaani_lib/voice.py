@@ -253,6 +253,6 @@ class IndicSpeaker(Voice):
                 made, frames = self.model(line.ids, line.slowness / settings.get("speaking_rate", 1.0))
             wav = made.float().cpu().numpy()
             starts = np.concatenate([[0], np.cumsum(frames.cpu().numpy())]) * self.model.hop
-            words = [Word(word, starts[a] / rate, starts[b] / rate) for word, a, b in line.words]
+            words = [Word(word, float(starts[a] / rate), float(starts[b] / rate)) for word, a, b in line.words]
         wav, words = insert_silences(wav, rate, [(int(starts[t]), seconds) for t, seconds in line.silences], words)
         return Spoken(line.text, wav, rate, tuple(words))
