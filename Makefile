@@ -4,13 +4,14 @@ BIN := .venv/bin
 # nbdev's commands are found by name, and its kernels must be those of .venv
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo test test-newest bench soak export outputs clean
+.PHONY: help demo test test-newest bench soak parity export outputs clean
 help:
 	@echo "make demo         recordings to a voice in a few minutes, offline, with the machine lost in the middle"
 	@echo "make test         notebooks in step with the library, every notebook run, pytest, ruff"
 	@echo "make test-newest  the same with the newest versions of everything (.venv-newest)"
 	@echo "make bench        what a checkpoint, a resume and preparing 10 hours cost (.bench/, some minutes)"
 	@echo "make soak         KILLS=300 SEED=1: train, kill and resume at random under a Drive that lies (about 2 s a kill)"
+	@echo "make parity       a voice of FastSpeech2_HS by ESPnet itself (.venv-parity) and by Vaani, compared"
 	@echo "make export       after changing a notebook: write vaani_lib and docs/modules.md from nbs/, clean the notebooks"
 	@echo "make outputs      run the notebooks that people open and keep in them what they show, for GitHub"
 
@@ -29,6 +30,13 @@ bench: .venv/ready
 soak: .venv/ready-dev
 	OMP_NUM_THREADS=1 TRANSFORMERS_VERBOSITY=error $(BIN)/python tests/lost_machines.py $${TMPDIR:-/tmp}/vaani-soak --verbose \
 		--kills $(or $(KILLS),300) $(if $(SEED),--seed $(SEED))
+
+# ESPnet without what training and recognition need; torch and the rest are those of .venv, whose folder a .pth file names.
+parity: .venv/ready
+	$(BIN)/python -m venv .venv-parity
+	$(BIN)/python -c "import site; print(site.getsitepackages()[0])" > "$$(.venv-parity/bin/python -c 'import site; print(site.getsitepackages()[0])')/vaani.pth"
+	.venv-parity/bin/python -m pip install -q --disable-pip-version-check --no-deps -r tests/requirements-parity.txt
+	PYTHONPATH=. .venv-parity/bin/python -W ignore tests/parity.py $(if $(RECORD),--record)
 
 export: .venv/ready-dev
 	nbdev_export
@@ -60,4 +68,4 @@ test-newest:
 	PATH=$(CURDIR)/.venv-newest/bin:$$PATH tests/run
 
 clean:
-	rm -rf .venv .venv-newest demo .bench
+	rm -rf .venv .venv-newest .venv-parity demo .bench

@@ -30,6 +30,7 @@ REQUIRES = [
     "matplotlib>=3.8",
     "tensorboard>=2.16",
     "safetensors>=0.4",
+    "pyyaml>=6",
     "ipython>=7.34",
     "ipywidgets>=7.7",
     "tqdm>=4.66",

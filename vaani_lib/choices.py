@@ -14,6 +14,7 @@ from drive_sync import Snapshot, Store
 from .base import find_voice, load_description
 from .checkpoints import read_state
 from .config import read_json
+from .indic_voices import find_indic_voices
 from .voice import Voice
 
 # %% ../nbs/lib/08_choices.ipynb #5d8dc4b3
@@ -26,16 +27,16 @@ class Choice:
 
     @property
     def keeps(self) -> bool:
-        return not isinstance(self.place, Snapshot) and Path(self.place).is_dir()
+        return not isinstance(self.place, Snapshot) and (Path(self.place) / "config.json").is_file()
 
     @property
     def home(self) -> Path | None:
-        "Where presets and votes belong: the run's folder, or the voice's own; None for a voice on the Hub."
+        "Where presets and votes belong: the run's folder, or the voice's own; None on the Hub, or in a checkout of others' voices."
         if isinstance(self.place, Snapshot):
             store = self.place.path.parent
             return store.parent if store.name == "checkpoints" else store
         folder = Path(self.place)
-        if not folder.is_dir():
+        if not self.keeps:
             return None
         return folder.parent if folder.name in ("best", "last") and (folder.parent / "run.json").is_file() else folder
 
@@ -57,10 +58,12 @@ def voice_of_checkpoint(folder: Path) -> Voice:
 
 # %% ../nbs/lib/08_choices.ipynb #eda66d9e
 def list_voices(name: str | Path) -> list[Choice]:
-    """The voices in `name`: a run's folder here or on Drive, a voice's folder or a Hub id; the best one first.
+    """The voices in `name`: a run's folder here or on Drive, a voice's, a Hub id, a checkout of FastSpeech2_HS; the best first.
 
     Raises FileNotFoundError if there is none."""
     folder = Path(name).expanduser()
+    if published := find_indic_voices(folder):
+        return [Choice(voice.name, voice.folder) for voice in published]
     found = _of_run(folder) if folder.is_dir() and not (folder / "config.json").is_file() else []
     return found or [Choice("/".join(Path(name).parts[-2:]), find_voice(name))]
 

@@ -38,7 +38,7 @@ def voice_of(run: RunInfo, which: str) -> Choice:
         for choice in choices:
             place = choice.place  # that of the base is the folder or Hub id of another voice
             kind = place.kind if isinstance(place, Snapshot) else place.name if place == home / KINDS[which][0] else ""
-            if kind in KINDS[which]:
+            if kind in KINDS[which] or place == home:  # a voice that no run here made is its own folder
                 return choice
     raise FileNotFoundError(f"It has no {which} voice yet.")
 

@@ -121,7 +121,9 @@ def presets_in(folder: Path | None) -> dict[str, dict]:
 def keep_preset(folder: Path | None, name: str, settings: Settings) -> Path:
     """Adds `settings` (but the text) under `name`, in the place of one that had it; returns the file."""
     if folder is None:
-        raise ValueError("A voice on the Hugging Face Hub has no folder here for presets. Save it in a folder first.")
+        raise ValueError(
+            "This voice has no folder here for presets: it is on the Hugging Face Hub, or in a checkout of others' voices."
+        )
     if not name.strip():
         raise ValueError("A preset needs a name. Write one beside the button.")
     values = {key: value for key, value in asdict(settings).items() if key != "text"}

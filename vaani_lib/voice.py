@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OWN', 'UnreadCharacters', 'unread_sentence', 'Line', 'line_of', 'Spoken', 'Voice', 'check_settings', 'attributes',
-           'seeded', 'speaker_number']
+           'seeded', 'speaker_number', 'the_only_one', 'IndicSpeaker']
 
 # %% ../nbs/lib/07_voice.ipynb #ebc3c7ed
 import threading
@@ -20,6 +20,8 @@ from transformers import VitsModel, VitsTokenizer
 
 from .base import load_voice
 from .effects import change_level, shift_pitch
+from .indic_voices import IndicVoice, find_indic_voices, load_indic
+from .phone_lines import PhoneLine, phone_line, unread_words
 from .rhythm import Word, character_bounds, insert_silences, rhythm, tokens_of_characters, words_of
 from .script import Sentence, sentences, without_tags
 from .text import spoken, unread
@@ -89,7 +91,11 @@ class Voice:
 
     @classmethod
     def load(cls, name: str | Path, device: str = "cpu") -> "Voice":
-        "From a folder, a run's folder (its best), a Hub id or `compact`; raises FileNotFoundError or ValueError with what to do."
+        """From a folder, a run's folder (its best), a Hub id, `compact`, or a voice of FastSpeech2_HS in a checkout.
+
+        Raises FileNotFoundError or ValueError with what to do."""
+        if published := find_indic_voices(name):
+            return IndicSpeaker.of(the_only_one(name, published), device)
         base = load_voice(name)
         return cls(base.model.to(device).eval(), base.tokenizer, base.speakers)
 
@@ -149,10 +155,13 @@ class Voice:
 
     def _lines(self, text: str) -> list[Line]:
         cut = sentences(text, lambda part: spoken(part, self.tokenizer))
-        lines = [line_of(sentence, self.tokenizer) for sentence in cut]
+        lines = [self._line(sentence) for sentence in cut]
         if not any(line.ids for line in lines):
             raise ValueError(f"There is nothing in {text!r} that this voice can read.")
         return [line for line in lines if line.ids or line.silences]
+
+    def _line(self, sentence: Sentence) -> Line:
+        return line_of(sentence, self.tokenizer)
 
     def _speak(self, line: Line, speaker_id: int | None, settings: dict[str, float], seed: int | None) -> Spoken:
         "One sentence, as the model itself makes it but for the tags."
@@ -212,3 +221,38 @@ def speaker_number(speakers: tuple[str, ...], wanted: str | None) -> int:
     if str(wanted).isdecimal() and int(wanted) < len(speakers):
         return int(wanted)
     raise ValueError(f"This voice has no speaker {wanted!r}; it has {', '.join(speakers)}.")
+
+# %% ../nbs/lib/07_voice.ipynb #909b0841
+def the_only_one(name: str | Path, published: list[IndicVoice]) -> IndicVoice:
+    "The one voice in a folder; ValueError that lists them if there are several."
+    if len(published) > 1:
+        listed = "\n".join(f"  {voice.folder}  ({voice.name})" for voice in published)
+        raise ValueError(f"There are {len(published)} voices in {name}. Name the folder of one of them:\n{listed}")
+    return published[0]
+
+
+class IndicSpeaker(Voice):
+    "A voice of FastSpeech2_HS: `model` is an IndicModel, `tokenizer` a PhoneReader."
+
+    @classmethod
+    def of(cls, voice: IndicVoice, device: str = "cpu") -> "IndicSpeaker":
+        model, reader = load_indic(voice)
+        return cls(model.to(device).eval(), reader, (voice.name,))
+
+    def unread(self, text: str) -> dict[str, int]:
+        "The characters and words of `text` that this voice leaves out, and how often."
+        return unread_words(text, self.tokenizer)
+
+    def _line(self, sentence: Sentence) -> PhoneLine:
+        return phone_line(sentence, self.tokenizer)
+
+    def _speak(self, line: PhoneLine, speaker_id: None, settings: dict[str, float], seed: int | None) -> Spoken:
+        rate, wav, words, starts = self.sample_rate, np.zeros(0, np.float32), [], np.zeros(1)
+        if line.ids:
+            with torch.no_grad():
+                made, frames = self.model(line.ids, line.slowness / settings.get("speaking_rate", 1.0))
+            wav = made.float().cpu().numpy()
+            starts = np.concatenate([[0], np.cumsum(frames.cpu().numpy())]) * self.model.hop
+            words = [Word(word, float(starts[a] / rate), float(starts[b] / rate)) for word, a, b in line.words]
+        wav, words = insert_silences(wav, rate, [(int(starts[t]), seconds) for t, seconds in line.silences], words)
+        return Spoken(line.text, wav, rate, tuple(words))
