@@ -6,7 +6,7 @@
 __all__ = ['without_weight_norm', 'relative_attention', 'encode', 'inverse_spline', 'stochastic_durations', 'undo_flow',
            'SpeechGraph']
 
-# %% ../nbs/lib/07_graph.ipynb #64edb379
+# %% ../nbs/lib/07_graph.ipynb #66fe59af
 import math
 
 import torch
@@ -17,7 +17,7 @@ from transformers import VitsModel
 
 from .base import folded_weights
 
-# %% ../nbs/lib/07_graph.ipynb #84248771
+# %% ../nbs/lib/07_graph.ipynb #ecb6f11f
 def without_weight_norm(model: VitsModel) -> VitsModel:
     "A copy that only speaks, on the CPU; weights that had no weight norm are shared with `model`."
     with torch.device("meta"):
@@ -28,7 +28,7 @@ def without_weight_norm(model: VitsModel) -> VitsModel:
             remove_parametrizations(module, "weight")
     return plain.eval().requires_grad_(False)
 
-# %% ../nbs/lib/07_graph.ipynb #4b6a5934
+# %% ../nbs/lib/07_graph.ipynb #6c75e203
 def relative_attention(attention: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
     "`VitsAttention.forward` for one text, (1, L, C) to (1, L, C); `mask` (1, 1, L) is true where there is a token."
     heads, reach = attention.num_heads, attention.window_size or 0
@@ -61,7 +61,7 @@ def encode(encoder: nn.Module, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tenso
     means, log_scales = (encoder.project(x.transpose(1, 2)).transpose(1, 2) * mask).chunk(2, dim=2)
     return x, means, log_scales
 
-# %% ../nbs/lib/07_graph.ipynb #7e92c566
+# %% ../nbs/lib/07_graph.ipynb #4c2c7a79
 _LEAST = 1e-3  # of a bin's width and height, and of a slope, as in VITS's `transforms.py`
 
 
@@ -69,8 +69,7 @@ def _edges(raw: Tensor, bound: float) -> Tensor:
     "Unnormalised widths (…, K) as the bins' edges from -bound to bound, (…, K + 1)."
     shares = _LEAST + (1 - _LEAST * raw.shape[-1]) * raw.softmax(-1)
     inner = 2 * bound * shares.cumsum(-1)[..., :-1] - bound
-    first = torch.full_like(inner[..., :1], -bound)
-    return torch.cat([first, inner, -first], -1)
+    return F.pad(F.pad(inner, (1, 0), value=-bound), (0, 1), value=bound)
 
 
 def inverse_spline(y: Tensor, widths: Tensor, heights: Tensor, slopes: Tensor, bound: float) -> Tensor:
@@ -88,7 +87,7 @@ def inverse_spline(y: Tensor, widths: Tensor, heights: Tensor, slopes: Tensor, b
     root = 2 * c / (-b - (b * b - 4 * a * c).clamp_min(0).sqrt())
     return torch.where(inside == y, root * here(widths) + here(lefts), y)
 
-# %% ../nbs/lib/07_graph.ipynb #bac7eb34
+# %% ../nbs/lib/07_graph.ipynb #51335c56
 def _undo_spline(flow: nn.Module, x: Tensor, mask: Tensor, condition: Tensor) -> Tensor:
     "`VitsConvFlow`, reversed: (1, 2, L); mask (1, 1, L), condition (1, C, L)."
     first, second = x.chunk(2, dim=1)
@@ -109,7 +108,7 @@ def stochastic_durations(predictor: nn.Module, hidden: Tensor, mask: Tensor, spe
         noise = _undo_spline(flow, noise.flip(1), mask, condition)
     return predictor.flows[0](noise.flip(1), mask, reverse=True)[0][:, :1]
 
-# %% ../nbs/lib/07_graph.ipynb #4859cce7
+# %% ../nbs/lib/07_graph.ipynb #c82371b2
 def _wavenet(net: nn.Module, x: Tensor, speaker: Tensor | None) -> Tensor:
     "`VitsWaveNet.forward` where nothing is masked: (1, C, F); speaker (1, S, 1)."
     size, out, told = net.hidden_size, torch.zeros_like(x), None if speaker is None else net.cond_layer(speaker)
@@ -129,7 +128,7 @@ def undo_flow(flow: nn.Module, x: Tensor, speaker: Tensor | None) -> Tensor:
         x = torch.cat([first, second - layer.conv_post(_wavenet(layer.wavenet, layer.conv_pre(first), speaker))], 1)
     return x
 
-# %% ../nbs/lib/07_graph.ipynb #7e05783f
+# %% ../nbs/lib/07_graph.ipynb #635667aa
 class SpeechGraph(nn.Module):
     """What a `VitsModel` says: tokens `x` (1, L) and the other inputs, (1,) each, to a waveform (1, 1, S).
 

@@ -6,7 +6,7 @@
 __all__ = ['INPUTS', 'LENGTHS', 'needed', 'tokens_txt', 'metadata', 'inputs_of', 'write_onnx', 'with_noise_as_inputs', 'drawn',
            'speak_as_transformers', 'largest_difference']
 
-# %% ../nbs/lib/08_onnx_file.ipynb #fe34cb50
+# %% ../nbs/lib/08_onnx_file.ipynb #732dd027
 import warnings
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from transformers import VitsModel
 from .base import Base
 from .graph import SpeechGraph
 
-# %% ../nbs/lib/08_onnx_file.ipynb #e3f1f3cc
+# %% ../nbs/lib/08_onnx_file.ipynb #f34acad6
 def needed(*packages: str) -> None:
     "Raises a ValueError that says how to install what is not there."
     from importlib.util import find_spec
@@ -25,13 +25,13 @@ def needed(*packages: str) -> None:
     if lacking := [name for name in packages if find_spec(name) is None]:
         raise ValueError(f"For this Vaani needs {' and '.join(lacking)}. Install with: pip install {' '.join(lacking)}")
 
-# %% ../nbs/lib/08_onnx_file.ipynb #64b62cd3
+# %% ../nbs/lib/08_onnx_file.ipynb #b3f5c592
 def tokens_txt(tokenizer) -> str:
     "The characters of `tokenizer` and their numbers, a line each."
     characters = {c: i for c, i in tokenizer.get_vocab().items() if len(c) == 1 and (c == " " or not c.isspace())}
     return "".join(f"{c} {i}\n" for c, i in sorted(characters.items(), key=lambda item: item[1]))
 
-# %% ../nbs/lib/08_onnx_file.ipynb #d019496d
+# %% ../nbs/lib/08_onnx_file.ipynb #cffd0b5b
 def metadata(base: Base) -> dict[str, str]:
     "What sherpa-onnx must know of a voice, and who speaks."
     config, tokenizer = base.model.config, base.tokenizer
@@ -48,7 +48,7 @@ def metadata(base: Base) -> dict[str, str]:
         "speakers": ", ".join(base.speakers),
     }
 
-# %% ../nbs/lib/08_onnx_file.ipynb #4619ab55
+# %% ../nbs/lib/08_onnx_file.ipynb #84baaa1f
 INPUTS = (
     "x",
     "x_length",
@@ -88,7 +88,7 @@ def write_onnx(base: Base, folder: Path) -> Path:
     onnx.save(model, file)
     return file
 
-# %% ../nbs/lib/08_onnx_file.ipynb #ab307819
+# %% ../nbs/lib/08_onnx_file.ipynb #3c804eb9
 def with_noise_as_inputs(file: Path) -> tuple[bytes, list[str]]:
     "The model in `file` with what it draws as inputs instead, and their names in the order of drawing."
     import onnx
@@ -113,7 +113,7 @@ def drawn(base: Base, tokens: int, frames: int, seed: int) -> list[np.ndarray]:
         torch.manual_seed(seed)
         return [torch.randn_like(shape).numpy() for shape in shapes]
 
-# %% ../nbs/lib/08_onnx_file.ipynb #1f4fa851
+# %% ../nbs/lib/08_onnx_file.ipynb #93940f6c
 LENGTHS = (3, 9, 21, 61, 121)  # tokens: one character and its blanks, up to two lines
 
 
@@ -152,9 +152,9 @@ def largest_difference(base: Base, file: Path, lengths: tuple[int, ...] = LENGTH
 
 def _made(session, given: dict[str, np.ndarray]) -> np.ndarray:
     "(1, S), or nothing where the noise does not fit: some token lasts a frame longer or shorter there."
-    from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument, RuntimeException
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
 
     try:
         return session.run(None, {i.name: given[i.name] for i in session.get_inputs()})[0][0]
-    except (InvalidArgument, RuntimeException):
+    except (Fail, InvalidArgument, RuntimeException):
         return np.zeros((1, 0), np.float32)
