@@ -79,14 +79,16 @@ def score_table(file: str | Path) -> str:
 
 def epoch_table(run: RunInfo) -> str:
     "The last figures that a run logged of its validation sentences, in Markdown; nothing where none was logged."
-    curves = {tag[6:].replace("_", " "): curve for tag, curve in read_curves(run.folder)[0].items() if tag.startswith("Score/")}
+    curves = {
+        tag[6:].replace("_", " "): curve
+        for tag, curve in read_curves(run.folder)[0].items()
+        if tag.startswith("Score/")
+    }
     rows = [f"| {name} | {curve.values[-1]:.3g} |" for name, curve in curves.items()]
     return "\n".join(["| of the validation sentences, last epoch | |", "|---|---|", *rows]) if rows else ""
 
 # %% ../nbs/lib/10_card.ipynb #db8e55ba
-CONSENT = (
-    "**To be written: who speaks in the recordings, and that they agreed to a voice being made of theirs and passed on.**"
-)
+CONSENT = "**To be written: who speaks in the recordings, and that they agreed to a voice being made of theirs and passed on.**"
 
 
 @dataclass(frozen=True)
@@ -147,14 +149,20 @@ def head(story: Story, base: Base, library: str) -> str:
         origin="" if Path(origin).exists() else hub,
         name=story.name,
         rate=config.sampling_rate,
-        speakers=f"Speakers, by number: {', '.join(f'{i} `{s}`' for i, s in enumerate(base.speakers))}." if many else "",
+        speakers=f"Speakers, by number: {', '.join(f'{i} `{s}`' for i, s in enumerate(base.speakers))}."
+        if many
+        else "",
         sentences="\n".join(story.sentences()),
     )
 
 
 def tail(story: Story, consent: str) -> str:
     "The card's last part: figures, licence, consent."
-    parts = [("Figures", story.figures), ("Licence", licence_of(story.ancestors[-1])[1]), ("The speaker", consent or CONSENT)]
+    parts = [
+        ("Figures", story.figures),
+        ("Licence", licence_of(story.ancestors[-1])[1]),
+        ("The speaker", consent or CONSENT),
+    ]
     return "\n".join(f"## {title}\n\n{text}\n" for title, text in parts if text)
 
 # %% ../nbs/lib/10_card.ipynb #51832f4a
@@ -167,4 +175,6 @@ def settings_table(base: Base) -> str:
         ("noise_scale_duration", config.noise_scale_duration, "VitsModel, pipeline"),
         *((name, getattr(config, name, plain), "Vaani alone") for name, plain in OWN.items()),
     ]
-    return "\n".join(["| setting | value | obeyed by |", "|---|---|---|", *(f"| {n} | {v:g} | {who} |" for n, v, who in rows)])
+    return "\n".join(
+        ["| setting | value | obeyed by |", "|---|---|---|", *(f"| {n} | {v:g} | {who} |" for n, v, who in rows)]
+    )

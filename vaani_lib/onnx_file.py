@@ -6,7 +6,7 @@
 __all__ = ['INPUTS', 'LENGTHS', 'needed', 'tokens_txt', 'metadata', 'inputs_of', 'write_onnx', 'with_noise_as_inputs', 'drawn',
            'speak_as_transformers', 'largest_difference']
 
-# %% ../nbs/lib/08_onnx_file.ipynb #732dd027
+# %% ../nbs/lib/08_onnx_file.ipynb #a45028ad
 import warnings
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from transformers import VitsModel
 from .base import Base
 from .graph import SpeechGraph
 
-# %% ../nbs/lib/08_onnx_file.ipynb #f34acad6
+# %% ../nbs/lib/08_onnx_file.ipynb #4a456577
 def needed(*packages: str) -> None:
     "Raises a ValueError that says how to install what is not there."
     from importlib.util import find_spec
@@ -25,13 +25,13 @@ def needed(*packages: str) -> None:
     if lacking := [name for name in packages if find_spec(name) is None]:
         raise ValueError(f"For this Vaani needs {' and '.join(lacking)}. Install with: pip install {' '.join(lacking)}")
 
-# %% ../nbs/lib/08_onnx_file.ipynb #b3f5c592
+# %% ../nbs/lib/08_onnx_file.ipynb #4cec9341
 def tokens_txt(tokenizer) -> str:
     "The characters of `tokenizer` and their numbers, a line each."
     characters = {c: i for c, i in tokenizer.get_vocab().items() if len(c) == 1 and (c == " " or not c.isspace())}
     return "".join(f"{c} {i}\n" for c, i in sorted(characters.items(), key=lambda item: item[1]))
 
-# %% ../nbs/lib/08_onnx_file.ipynb #cffd0b5b
+# %% ../nbs/lib/08_onnx_file.ipynb #be721dcd
 def metadata(base: Base) -> dict[str, str]:
     "What sherpa-onnx must know of a voice, and who speaks."
     config, tokenizer = base.model.config, base.tokenizer
@@ -48,7 +48,7 @@ def metadata(base: Base) -> dict[str, str]:
         "speakers": ", ".join(base.speakers),
     }
 
-# %% ../nbs/lib/08_onnx_file.ipynb #84baaa1f
+# %% ../nbs/lib/08_onnx_file.ipynb #1c46b017
 INPUTS = (
     "x",
     "x_length",
@@ -88,7 +88,7 @@ def write_onnx(base: Base, folder: Path) -> Path:
     onnx.save(model, file)
     return file
 
-# %% ../nbs/lib/08_onnx_file.ipynb #3c804eb9
+# %% ../nbs/lib/08_onnx_file.ipynb #e778fc64
 def with_noise_as_inputs(file: Path) -> tuple[bytes, list[str]]:
     "The model in `file` with what it draws as inputs instead, and their names in the order of drawing."
     import onnx
@@ -113,7 +113,7 @@ def drawn(base: Base, tokens: int, frames: int, seed: int) -> list[np.ndarray]:
         torch.manual_seed(seed)
         return [torch.randn_like(shape).numpy() for shape in shapes]
 
-# %% ../nbs/lib/08_onnx_file.ipynb #93940f6c
+# %% ../nbs/lib/08_onnx_file.ipynb #43d3adfc
 LENGTHS = (3, 9, 21, 61, 121)  # tokens: one character and its blanks, up to two lines
 
 
@@ -138,7 +138,9 @@ def largest_difference(base: Base, file: Path, lengths: tuple[int, ...] = LENGTH
     import onnxruntime
 
     model, names = with_noise_as_inputs(file)
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     worst = 0.0
     for tokens in lengths:
         inputs = inputs_of(base, tokens, seed=tokens, length=1.25)
