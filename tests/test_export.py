@@ -8,7 +8,7 @@ import torch
 from tiny_voice import make_recordings, make_voice, narrow_discriminators, settings
 from transformers import VitsConfig, VitsModel, VitsTokenizer, pipeline
 
-from vaani_lib.base import Base, compact_tokenizer, save_voice
+from vaani_lib.base import Base, compact_tokenizer
 from vaani_lib.config import read_json, write_json
 from vaani_lib.demo import demo_sentences
 from vaani_lib.export import export, upload
