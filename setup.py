@@ -51,6 +51,7 @@ setup(
     package_data={"vaani_lib": ["data/*", "data/compact/*"]},
     python_requires=f">={ini['min_python']}",
     install_requires=REQUIRES + colab_lacks(),
+    extras_require={"onnx": ["onnx>=1.17", "onnxruntime>=1.20"]},  # vaani export --to onnx
     entry_points={"console_scripts": [ini["console_scripts"]]},
     zip_safe=False,
 )

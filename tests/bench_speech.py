@@ -1,0 +1,137 @@
+"""`python tests/bench_speech.py FOLDER [ROUNDS]`: how soon a voice is heard and how long a sentence takes, on two threads.
+
+A voice of MMS's full size with random weights says 60 characters, about 4.1 s; transformers' VitsModel, Vaani whole and in
+pieces, ONNX Runtime and bfloat16 one after another in each round, medians of all rounds. Then the compact voice. Prints a table
+and writes FOLDER/bench_speech.json.
+"""
+import copy
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import VitsConfig, VitsModel
+
+from vaani_lib.base import Base, compact_tokenizer
+from vaani_lib.chunks import before_decoding
+from vaani_lib.decoder import decode, store_for_speech
+from vaani_lib.demo import demo_sentences
+from vaani_lib.metrics import mel_cepstral_distortion
+from vaani_lib.onnx_file import INPUTS, write_onnx
+from vaani_lib.vits import initialise
+from vaani_lib.voice import Voice
+
+CHARACTERS, SECONDS, THREADS = 60, 4.1, 2
+TEXT = " ".join(sentence.strip(".?!") for sentence in demo_sentences()[:3])[:CHARACTERS]
+
+
+def full_size() -> Base:
+    """facebook/mms-tts-*'s shape, which is transformers' default, as VITS's authors start it, at a usual speed."""
+    tokenizer = compact_tokenizer()
+    torch.manual_seed(0)
+    model = VitsModel(VitsConfig(vocab_size=len(tokenizer))).eval()
+    initialise(model)
+    base = Base(model, tokenizer, ("speaker",))
+    made = Voice(model, tokenizer, base.speakers).say(TEXT, seed=0)
+    model.speaking_rate = model.config.speaking_rate = len(made[0]) / made[1] / SECONDS
+    return base
+
+
+def by_transformers(base: Base) -> np.ndarray:
+    """As `VitsModel` alone would say it."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        return base.model(**base.tokenizer(TEXT, return_tensors="pt")).waveform[0].numpy()
+
+
+def in_bfloat16(voice: Voice, decoder: torch.nn.Module) -> np.ndarray:
+    """The decoder's sums in bfloat16; all before it as ever."""
+    torch.manual_seed(0)
+    ids = voice.tokenizer(TEXT, return_tensors="pt").input_ids
+    speaker = 0 if len(voice.speakers) > 1 else None
+    with torch.no_grad(), before_decoding(voice.model) as kept:
+        voice.model(ids, speaker_id=speaker)
+    latents, told = kept[0]
+    with torch.no_grad():
+        return decode(decoder, latents.bfloat16(), None if told is None else told.bfloat16())[0, 0].float().numpy()
+
+
+def by_onnxruntime(base: Base, folder: Path) -> Callable[[], np.ndarray]:
+    """The exported file, without noise: it draws its own."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = THREADS
+    session = onnxruntime.InferenceSession(write_onnx(base, folder), options, providers=["CPUExecutionProvider"])
+    ids = base.tokenizer(TEXT, return_tensors="np").input_ids
+    values = [ids, [ids.shape[1]], [base.model.noise_scale], [1 / base.model.speaking_rate], [base.model.noise_scale_duration]]
+    kinds = (np.int64, np.int64, *[np.float32] * 3)
+    given = {name: np.array(value, kind) for name, value, kind in zip(INPUTS, values, kinds)}
+    return lambda: session.run(None, given)[0].ravel()
+
+
+def in_pieces(voice: Voice) -> tuple[np.ndarray, float]:
+    """The sound, and after how many seconds its first piece was there."""
+    begun, pieces, first = time.perf_counter(), [], None
+    for piece in voice.stream(TEXT, seed=0):
+        pieces.append(piece)
+        first = first or time.perf_counter() - begun
+    return np.concatenate(pieces), first
+
+
+def measure(ways: dict[str, Callable], rounds: int, rate: int, reference: np.ndarray) -> dict[str, dict]:
+    """Each way once a round, after a round that does not count."""
+    runs = {name: [] for name in ways}
+    for number in range(rounds + 1):
+        for name, way in ways.items():
+            begun, used = time.perf_counter(), time.process_time()
+            made = way()
+            took = time.perf_counter() - begun, time.process_time() - used
+            wav, first = made if isinstance(made, tuple) else (made, took[0])
+            if number:
+                runs[name].append((first, *took, len(wav) / rate))
+            elif wav.shape == reference.shape:
+                runs[name + " difference"] = float(np.abs(wav - reference).max() / np.abs(reference).max())
+    return {name: row(runs[name], runs.get(name + " difference")) for name in ways}
+
+
+def row(runs: list[tuple], difference: float | None) -> dict:
+    first, whole, used, sound = (statistics.median(column) for column in zip(*runs))
+    return {"first sound (ms)": 1000 * first, "whole (s)": whole, "fastest (s)": min(run[1] for run in runs), "sound (s)": sound,
+            "real-time factor": whole / sound, "processor (s)": used, "difference": difference}
+
+
+def bench(folder: Path, rounds: int) -> dict[str, dict]:
+    base = full_size()
+    plain = copy.deepcopy(base)  # weights in memory as transformers has them
+    voice = Voice(store_for_speech(base.model), base.tokenizer, base.speakers)
+    narrow = partial(in_bfloat16, voice, copy.deepcopy(base.model.decoder).bfloat16())
+    ways = {"transformers": lambda: by_transformers(plain), "Vaani, whole": lambda: voice.say(TEXT, seed=0)[0],
+            "Vaani, in pieces": lambda: in_pieces(voice), "ONNX Runtime": by_onnxruntime(plain, folder), "bfloat16 decoder": narrow}
+    found = measure(ways, rounds, 16000, by_transformers(plain))
+    small = Voice.load("compact")
+    ways = {"compact, whole": lambda: small.say(TEXT, seed=0)[0], "compact, in pieces": lambda: in_pieces(small),
+            "compact, bfloat16 decoder": partial(in_bfloat16, small, store_for_speech(copy.deepcopy(small.model)).decoder.bfloat16())}
+    found |= measure(ways, rounds, 16000, small.say(TEXT, seed=0)[0])
+    narrow = mel_cepstral_distortion(ways["compact, bfloat16 decoder"](), small.say(TEXT, seed=0)[0], 16000)
+    return found | {"bfloat16: mel-cepstral distortion of compact (dB)": narrow, "load": os.getloadavg()[0], "threads": THREADS,
+                    "characters": len(TEXT), "rounds": rounds}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(THREADS)
+    place = Path(sys.argv[1])
+    place.mkdir(parents=True, exist_ok=True)
+    found = bench(place, int(sys.argv[2]) if len(sys.argv) > 2 else 7)
+    (place / "bench_speech.json").write_text(json.dumps(found, indent=2) + "\n")
+    rows = {name: value for name, value in found.items() if isinstance(value, dict)}
+    print(f"{'':26}", *(f"{column:>17}" for column in next(iter(rows.values()))))
+    for name, values in rows.items():
+        print(f"{name:26}", *(f"{'':>17}" if v is None else f"{v:17.1e}" if c == "difference" else f"{v:17.3f}" for c, v in values.items()))
+    print(*(f"{name}: {value:.3g}" for name, value in found.items() if name not in rows), sep="\n")
