@@ -62,7 +62,8 @@ def planned_memory(model: WhisperForConditionalGeneration, settings: WhisperSett
     "For texts as long as the model writes at most; half precision unless the settings say fp32. Nothing is measured."
     config, half = model.config, settings.precision != "fp32"
     every = sum(p.numel() for p in model.parameters())
-    fixed = sum(p.numel() for part in settings.freeze for p in getattr(model.model, part).parameters())
+    frozen = {p for part in settings.freeze for p in getattr(model.model, part).parameters()}
+    learn = sum(p.numel() for p in model.parameters() if p.requires_grad and p not in frozen)
     a_layer, kept = LAYER_BYTES * (1 if half else 2), INPUT_BYTES if settings.gradient_checkpointing else 0
     heard, written = config.max_source_positions * config.d_model, config.max_target_positions * config.d_model
     encoder = 0 if "encoder" in settings.freeze else heard * _of_layers(config.encoder_layers, a_layer, kept)
@@ -72,7 +73,6 @@ def planned_memory(model: WhisperForConditionalGeneration, settings: WhisperSett
     logits = config.max_target_positions * config.vocab_size * TOKEN_BYTES
     moment = 8 if settings.optimizer == "adamw" else 2
     a_clip = int(encoder + decoder) + logits
-    learn = every - fixed
     return Memory(4 * every, 2 * every * half, 4 * learn, moment * learn, settings.batch_size * a_clip)
 
 
