@@ -20,6 +20,7 @@ from .stepper import Task
 from .trainer import Data
 from .transcripts import Heard
 from .whisper import Whisper, load_whisper
+from .whisper_setup import check_memory
 from .whisper_task import WhisperData, WhisperTask, whisper_data
 
 # %% ../nbs/lib/11_kinds.ipynb #ca178cb2
@@ -70,6 +71,7 @@ class Recogniser(Kind):
     def open(
         self, start: Whisper, prepared: PreparedSet, settings: WhisperSettings
     ) -> tuple[Whisper, WhisperData, WhisperTask]:
+        check_memory(start.model, settings)
         return start, whisper_data(prepared, start, settings), WhisperTask(start, settings)
 
     def examples(self, base: Whisper, data: WhisperData, task: WhisperTask) -> Heard:

@@ -69,6 +69,8 @@ def make_whisper(model: WhisperForConditionalGeneration, processor: WhisperProce
         )
     generation.language, generation.task, generation.forced_decoder_ids = language, "transcribe", None
     processor.tokenizer.set_prefix_tokens(language=language, task="transcribe", predict_timestamps=False)
+    # sines, which transformers' from_pretrained (5.15) would have learn, and its constructor not
+    model.model.encoder.embed_positions.requires_grad_(False)
     model.register_state_dict_post_hook(_keep_once)
     model.register_load_state_dict_pre_hook(_name_twice)
     return Whisper(model, processor, language)
