@@ -111,6 +111,11 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
         help="of reconstruction (default: 45), kl_divergence, duration, generator, feature_matching (1) and spectrum (0); with "
         "generator=0,feature_matching=0 there are no discriminators: so begins a voice from scratch",
     )
+    parser.add_argument(
+        "--best-by",
+        help="which epoch's voice is kept as best/: the lowest mel loss of the validation set, or the lowest mcd "
+        "(mel-cepstral distortion) or pitch (error) of up to twelve of its sentences, spoken (default: mel)",
+    )
 
 
 def add_run_options(parser: argparse.ArgumentParser, epochs: int, clips: int, freeze: str, rate: str) -> None:

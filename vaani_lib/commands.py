@@ -74,7 +74,7 @@ def train_command(args: argparse.Namespace) -> int:
 
     freeze = None if args.freeze is None else parts_of(args.freeze)
     machine = (args.profile, args.device, args.precision, freeze, args.lr, args.batch_size, args.grad_accum)
-    return _train(args, choose_settings(args.base, *machine, weights_of(args.loss_weights), **_given(args)))
+    return _train(args, choose_settings(args.base, *machine, weights_of(args.loss_weights), **_given(args, "best_by")))
 
 
 def parts_of(words: str) -> tuple[str, ...]:
