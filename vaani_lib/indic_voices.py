@@ -6,7 +6,7 @@
 __all__ = ['IndicVoice', 'find_indic_voices', 'read_config', 'shape_of', 'mel_statistics', 'load_acoustic', 'IndicModel',
            'load_indic']
 
-# %% ../nbs/lib/06b_indic_voices.ipynb #2ed9e703
+# %% ../nbs/lib/06b_indic_voices.ipynb #c888d622
 import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -22,7 +22,7 @@ from .hifigan import load_vocoder
 from .phone_lines import PhoneReader
 from .pickled import check_fetched, read_pickled
 
-# %% ../nbs/lib/06b_indic_voices.ipynb #16c8c60b
+# %% ../nbs/lib/06b_indic_voices.ipynb #7ca036c3
 _DRAVIDIAN = ("kannada", "malayalam", "tamil", "telugu")
 
 
@@ -50,9 +50,9 @@ class IndicVoice:
     def vocoder(self) -> tuple[Path, Path]:
         "Its vocoder's config.json and weights; FileNotFoundError with the places that were looked in."
         (language, gender), vocoders = self.place, self.checkout / "vocoder"
-        family = "dravidian" if self.language in _DRAVIDIAN else "aryan"
-        of_family = vocoders / gender / family / "hifigan"
-        places = [self.folder / "vocoder", vocoders / gender / language, of_family]
+        family, first = ("dravidian", "tamil") if self.language in _DRAVIDIAN else ("aryan", "hindi")
+        of_family = f"{first}_latest" if language.endswith("_latest") else f"{family}/hifigan"
+        places = [self.folder / "vocoder", vocoders / gender / language, vocoders / gender / of_family]
         for place in places:
             configs = sorted(place.glob("*.json"))
             if configs and (place / "generator").is_file():
@@ -62,7 +62,7 @@ class IndicVoice:
             f"{', '.join(map(str, places))}. Copy the one that belongs to it into the first of these."
         )
 
-# %% ../nbs/lib/06b_indic_voices.ipynb #68dc56c1
+# %% ../nbs/lib/06b_indic_voices.ipynb #1ed0f655
 def _is_voice(folder: Path) -> bool:
     return (folder / "config.yaml").is_file() and (folder / "model.pth").is_file()
 
@@ -84,7 +84,7 @@ def _checkout_of(folder: Path) -> Path:
     shared = ("vocoder", "phone_dict")
     return next((p for p in list(folder.parents)[:4] if any((p / part).is_dir() for part in shared)), folder)
 
-# %% ../nbs/lib/06b_indic_voices.ipynb #a821b4aa
+# %% ../nbs/lib/06b_indic_voices.ipynb #a05a8161
 _EXPECTED = {  # what the published voices have; ESPnet's default where it is the same
     "encoder_type": "transformer",
     "decoder_type": "transformer",
@@ -130,7 +130,7 @@ def shape_of(config: dict) -> FastSpeech2Shape:
     told = {name: value for name, value in config["tts_conf"].items() if name in names}
     return FastSpeech2Shape(len(config["token_list"]), config["feats_extract_conf"]["n_mels"], **told)
 
-# %% ../nbs/lib/06b_indic_voices.ipynb #69ee627a
+# %% ../nbs/lib/06b_indic_voices.ipynb #fe10215a
 _BESIDE = ("normalize.", "pitch_normalize.", "energy_normalize.", "feats_extract.", "pitch_extract.", "energy_extract.")
 
 
@@ -165,7 +165,7 @@ def load_acoustic(folder: Path, config: dict) -> tuple[FastSpeech2, Tensor, Tens
     model.load_state_dict(weights)
     return model, mean, deviation
 
-# %% ../nbs/lib/06b_indic_voices.ipynb #7c999280
+# %% ../nbs/lib/06b_indic_voices.ipynb #fd350c77
 class IndicModel(nn.Module):
     "Tokens to sound; `config` says the rate in Hz, and that there is one speaker and no noise."
 

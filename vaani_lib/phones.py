@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ALPHABET', 'TWINS', 'characters_of', 'parse_word', 'read_dictionary']
 
-# %% ../nbs/lib/05_phones.ipynb #a7c3d61e
+# %% ../nbs/lib/05_phones.ipynb #b0120e38
 import importlib
 import importlib.util
 import sys
@@ -15,7 +15,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from types import ModuleType
 
-# %% ../nbs/lib/05_phones.ipynb #b14f3bd6
+# %% ../nbs/lib/05_phones.ipynb #6e92f6b4
 _LABELS = """
 aa A   ae ऍ   ag ऽ   ai ऐ   au औ   ax ऑ   axx अ  bh B   ch C   dh ध   dx ड   dxh ढ  dxhq T dxq D
 ee E   ei ऐ   eu உ   gh घ   gq G   hq H   ii I   jh J   kh ख   khq K  kq क   ln ൾ   lw ൽ   lx ള
@@ -30,7 +30,7 @@ def characters_of(labels: str) -> str:
     "Labels with spaces between them as the characters that stand for them."
     return "".join(ALPHABET.get(label, label if len(label) == 1 else "") for label in labels.split())
 
-# %% ../nbs/lib/05_phones.ipynb #3036270b
+# %% ../nbs/lib/05_phones.ipynb #4adcfb96
 _PLAIN = ("ply", "helpers", "globals")
 
 
@@ -59,7 +59,7 @@ def _unified_parser() -> ModuleType:
     module.yacc, module.print = cache(module.yacc), lambda *_: None
     return module
 
-# %% ../nbs/lib/05_phones.ipynb #80a00505
+# %% ../nbs/lib/05_phones.ipynb #a1680de2
 _ONE_AT_A_TIME = threading.Lock()  # its tables are one object
 _INDIC = range(0x0900, 0x0D80)
 
@@ -73,14 +73,14 @@ def parse_word(word: str) -> str:
         return ""
     if any(c.isdigit() for c in letters):
         return ""
-    parser = _unified_parser()
     with _ONE_AT_A_TIME:
+        parser = _unified_parser()
         try:
             return characters_of(parser.wordparse(word, 0, 0, 1) or "")
         except (SystemExit, IndexError, KeyError, TypeError, UnboundLocalError):
             return ""
 
-# %% ../nbs/lib/05_phones.ipynb #49892c5d
+# %% ../nbs/lib/05_phones.ipynb #63014cbc
 def read_dictionary(file: Path) -> dict[str, str]:
     "Word to phones, each word in its composed form; empty if there is no such file."
     return _rows(file, file.stat().st_mtime_ns) if file.is_file() else {}
