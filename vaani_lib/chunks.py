@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FIRST', 'frames_heard', 'reach', 'pieces', 'decode_in_pieces', 'before_decoding']
 
-# %% ../nbs/lib/06_chunks.ipynb #112531dc
+# %% ../nbs/lib/06_chunks.ipynb #c463945c
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,7 +15,7 @@ from transformers import VitsModel
 
 from .decoder import decode
 
-# %% ../nbs/lib/06_chunks.ipynb #65e2ea15
+# %% ../nbs/lib/06_chunks.ipynb #84771a08
 def _through(conv: nn.Module, first: int, last: int) -> tuple[int, int]:
     "The inputs that a convolution's outputs `first` to `last` hear."
     stride, padding, reach = conv.stride[0], conv.padding[0], conv.dilation[0] * (conv.kernel_size[0] - 1)
@@ -44,7 +44,7 @@ def reach(decoder: nn.Module) -> tuple[int, int]:
     first, last = frames_heard(decoder, 0, hop - 1)
     return -first, last
 
-# %% ../nbs/lib/06_chunks.ipynb #557e2b14
+# %% ../nbs/lib/06_chunks.ipynb #a9bebf2f
 FIRST = 16  # frames of the first piece: 0.26 s at MMS's 62.5 a second
 
 
@@ -69,7 +69,7 @@ def decode_in_pieces(
         hop = wav.shape[-1] // (right - left)
         yield wav[0, 0, (start - left) * hop : (end - left) * hop]
 
-# %% ../nbs/lib/06_chunks.ipynb #3834b505
+# %% ../nbs/lib/06_chunks.ipynb #d1970a39
 @contextmanager
 def before_decoding(model: VitsModel) -> Iterator[list[tuple[Tensor, Tensor | None]]]:
     "Inside, a call of `model` leaves what its decoder would read in the list, (latents, speaker), and its waveform is empty."

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['make_parser', 'add_base', 'add_train_options', 'add_run_options', 'add_plan_options', 'add_bench_options',
-           'add_say_options', 'add_whisper_options', 'add_score_options', 'sentence_of', 'quiet_libraries', 'main']
+           'add_say_options', 'add_whisper_options', 'add_score_options', 'add_export_options', 'sentence_of',
+           'quiet_libraries', 'main']
 
 # %% ../nbs/lib/14_cli.ipynb #f7012dee
 import argparse
@@ -16,6 +17,7 @@ from vaani_lib.commands import (
     check_command,
     demo_command,
     diagnose_command,
+    export_command,
     plan_command,
     prepare_command,
     say_command,
@@ -83,6 +85,7 @@ def make_parser() -> argparse.ArgumentParser:
     diagnose.add_argument("run", help="a run's folder")
     add_plan_options(command("plan", plan_command, "vaani plan --data-dir recordings --profile colab-t4"))
     add_bench_options(command("bench", bench_command, "vaani bench --batch-size 8 --freeze text_encoder"))
+    add_export_options(command("export", export_command, "vaani export runs/first exported --to onnx"))
     return parser
 
 # %% ../nbs/lib/14_cli.ipynb #024ade12
@@ -238,6 +241,30 @@ def add_score_options(parser: argparse.ArgumentParser) -> None:
         help="also count the characters that this speech recogniser, a folder or Hub id, gets wrong",
     )
     add("--json", metavar="F", help="also write every figure of every sentence as JSON")
+
+# %% ../nbs/lib/14_cli.ipynb #8ce3f527
+def add_export_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("voice", help="a run's folder (its best), a voice's folder, compact or a Hub id")
+    add("out", help="folder to write; one that an earlier export wrote is replaced")
+    add(
+        "--to",
+        default="hf",
+        help="hf: for transformers, onnx: for sherpa-onnx and ONNX Runtime, hub: hf, sent to the Hub (default: hf)",
+    )
+    add(
+        "--consent",
+        default="",
+        metavar="TEXT",
+        help="who speaks in the recordings and what they agreed to, for the card",
+    )
+    add(
+        "--score",
+        metavar="F",
+        help="figures that `vaani score --json F` wrote, for the card (default: the run's last epoch's)",
+    )
+    add("--repo-id", metavar="OWNER/NAME", help="with --to hub: where; it is made, private, if it is not there")
+    add("--dry-run", action="store_true", help="with --to hub: write the folder, say what would go where, send nothing")
 
 # %% ../nbs/lib/14_cli.ipynb #0d08ed30
 def sentence_of(error: Exception) -> str:

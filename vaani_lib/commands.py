@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['check_command', 'prepare_command', 'tokenizer_of', 'weights_of', 'train_command', 'parts_of', 'say_command',
            'text_command', 'demo_command', 'whisper_command', 'diagnose_command', 'score_command', 'check_place',
-           'plan_command', 'bench_command']
+           'plan_command', 'bench_command', 'export_command']
 
 # %% ../nbs/lib/13_commands.ipynb #1f9a3716
 import argparse
@@ -216,4 +216,12 @@ def bench_command(args: argparse.Namespace) -> int:
     print(in_words(found))
     if args.json:
         write_json(args.json, found)
+    return 0
+
+# %% ../nbs/lib/13_commands.ipynb #d5fb0453
+def export_command(args: argparse.Namespace) -> int:
+    "Hand a voice over: a folder with a card, ONNX for other programs, or the Hugging Face Hub"
+    from vaani_lib.export import export
+
+    export(args.voice, args.out, args.to, args.consent, args.score, args.repo_id, args.dry_run)
     return 0

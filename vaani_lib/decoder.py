@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['decode', 'store_for_speech', 'for_speech']
 
-# %% ../nbs/lib/05_decoder.ipynb #7abb1db3
+# %% ../nbs/lib/05_decoder.ipynb #99fb63dd
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import MethodType
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrize import is_parametrized
 from transformers import VitsModel
 
-# %% ../nbs/lib/05_decoder.ipynb #40edeb0b
+# %% ../nbs/lib/05_decoder.ipynb #30da4094
 def _convolve(conv: nn.Conv1d, x: Tensor) -> Tensor:
     "`conv` of (1, C, 1, T)."
     padding, dilation = (0, conv.padding[0]), (1, conv.dilation[0])
@@ -56,10 +56,10 @@ def _block(block: nn.Module, x: Tensor, heard: Tensor, slope: float) -> Tensor:
         heard = F.leaky_relu(x, slope) if first is not block.convs1[-1] else None
     return x
 
-# %% ../nbs/lib/05_decoder.ipynb #29e065aa
+# %% ../nbs/lib/05_decoder.ipynb #1ba9ffde
 def store_for_speech(model: VitsModel) -> VitsModel:
-    "Reorders the decoder's weights in memory, channels last; returns `model`."
-    for module in model.decoder.modules():
+    "Reorders the decoder's weights in memory, channels last, where a CPU reads them; returns `model`."
+    for module in model.decoder.modules() if model.device.type == "cpu" else ():
         if isinstance(module, (nn.Conv1d, nn.ConvTranspose1d)) and not is_parametrized(module, "weight"):
             module.weight.data = module.weight.data.transpose(1, 2).contiguous().transpose(1, 2)
     return model
