@@ -50,6 +50,7 @@ setup(
     package_data={"vaani_lib": ["data/*", "data/compact/*"]},
     python_requires=f">={ini['min_python']}",
     install_requires=REQUIRES + colab_lacks(),
+    extras_require={"whisper-8bit": ["bitsandbytes>=0.46"]},  # vaani whisper --optimizer adamw_8bit
     entry_points={"console_scripts": [ini["console_scripts"]]},
     zip_safe=False,
 )
