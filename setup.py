@@ -36,6 +36,13 @@ REQUIRES = [
     "tqdm>=4.66",
 ]
 
+# What one command needs and the others do not.
+EXTRAS = {
+    "onnx": ["onnx>=1.17", "onnxruntime>=1.20"],  # vaani export --to onnx
+    "serve": ["gradio>=6"],
+    "whisper-8bit": ["bitsandbytes>=0.46"],  # vaani whisper --optimizer adamw_8bit
+}
+
 setup(
     name=ini["lib_name"],
     version=ini["version"],
@@ -51,7 +58,7 @@ setup(
     package_data={"vaani_lib": ["data/*", "data/compact/*"]},
     python_requires=f">={ini['min_python']}",
     install_requires=REQUIRES + colab_lacks(),
-    extras_require={"onnx": ["onnx>=1.17", "onnxruntime>=1.20"]},  # vaani export --to onnx
+    extras_require=EXTRAS,
     entry_points={"console_scripts": [ini["console_scripts"]]},
     zip_safe=False,
 )

@@ -40,8 +40,8 @@ def sizes(trainer: Trainer, base: Base | Whisper, steps_an_epoch: int, epoch_byt
     learning = [p for m in trainer.task.modules.values() for p in m.parameters() if p.requires_grad]
     steps = min(settings.epochs * steps_an_epoch, settings.max_steps or float("inf"))
     history = steps / steps_an_epoch * epoch_bytes + steps * STEP_BYTES
-    # a weight and AdamW's two moments
-    return Sizes(3 * 4 * sum(p.numel() for p in learning), frozen, voice, int(history))
+    each = 3 * 4 if settings.optimizer == "adamw" else 4 + 2  # bytes: a weight and AdamW's two moments
+    return Sizes(each * sum(p.numel() for p in learning), frozen, voice, int(history))
 
 # %% ../nbs/lib/08_room.ipynb #56f468e5
 KEEP_LAST = 2  # checkpoints: the newest, and one more should that one break
