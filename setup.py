@@ -35,6 +35,9 @@ REQUIRES = [
     "tqdm>=4.66",
 ]
 
+# What one command needs and the others do not.
+EXTRAS = {"serve": ["gradio>=6"]}
+
 setup(
     name=ini["lib_name"],
     version=ini["version"],
@@ -50,6 +53,7 @@ setup(
     package_data={"vaani_lib": ["data/*", "data/compact/*"]},
     python_requires=f">={ini['min_python']}",
     install_requires=REQUIRES + colab_lacks(),
+    extras_require=EXTRAS,
     entry_points={"console_scripts": [ini["console_scripts"]]},
     zip_safe=False,
 )

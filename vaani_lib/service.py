@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log', 'OUTCOMES', 'SECONDS', 'resident_memory', 'Figures', 'Busy', 'Service', 'outcome_of']
 
-# %% ../nbs/lib/12_service.ipynb #6123eec7
+# %% ../nbs/lib/12_service.ipynb #13cb600c
 import logging
 import os
 import threading
@@ -21,7 +21,7 @@ from .prometheus import Counter, Gauge, Histogram, exposition
 from .script import sentences
 from .voice import Voice
 
-# %% ../nbs/lib/12_service.ipynb #7423167b
+# %% ../nbs/lib/12_service.ipynb #8379b2e3
 log = logging.getLogger("vaani")
 OUTCOMES = ("spoken", "cancelled", "late", "invalid", "busy", "failed")
 SECONDS = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
@@ -51,7 +51,7 @@ class Figures:
         memory = Gauge("process_resident_memory_bytes", "Resident memory.", resident_memory)
         return exposition([*vars(self).values(), *now, memory])
 
-# %% ../nbs/lib/12_service.ipynb #46cb3ffa
+# %% ../nbs/lib/12_service.ipynb #d8893219
 class Busy(Exception):
     "No place is free, or the service is stopping; the message says what to do."
 
@@ -59,7 +59,7 @@ class Busy(Exception):
 class Service:
     "A voice and its queue. `accept` a request, read its sentences with `sentences_of`; any thread may ask."
 
-    def __init__(self, name: str, limits: Limits = Limits(), load: Callable[[str], Voice] = Voice.load):  # noqa: B008
+    def __init__(self, name: str, limits: Limits, load: Callable[[str], Voice] = Voice.load):
         self.name, self.limits, self._load, self.voice = name, limits, load, load(name)
         self.figures, self.closing = Figures(), False
         self._changed, self._checked = threading.Condition(), 0  # requests whose text is being looked at
@@ -72,10 +72,10 @@ class Service:
     def accept(self, wanted: dict) -> Job:
         "A place for `wanted` (see `limits.settings_of`); raises Busy, or ValueError with what is wrong."
         self._take_place()
-        job, voice = None, self.voice
+        job, voice, name = None, self.voice, self.title
         try:
             settings, note = settings_of(wanted, voice, self.limits)
-            job = Job(voice, settings, note, self.limits.seconds, self._ended)
+            job = Job(voice, name, settings, note, self.limits.seconds, self._ended)
         except ValueError:
             self.figures.requests.add(value="invalid")
             raise
@@ -108,8 +108,14 @@ class Service:
 
     @property
     def alive(self) -> bool:
-        "Whether there is a voice to speak."
+        "Whether requests are spoken."
         return self._thread.is_alive()
+
+    @property
+    def title(self) -> str:
+        "The voice's name, without the folders that it lies in."
+        path = Path(self.name)
+        return path.parent.name if path.name in ("best", "last") and path.parent.name else path.name
 
     def switch(self, name: str | None = None) -> None:
         "Another voice, or its own name's anew, for requests from now on, once it is loaded; else all stays as it is."
@@ -123,12 +129,16 @@ class Service:
             self.closing = True
             self._changed.notify_all()
 
+    def join(self) -> None:
+        "Until a closed service has spoken what it had."
+        self._thread.join()
+
     def metrics(self) -> str:
         "In Prometheus' text format."
         return self.figures.text(
             Gauge("vaani_requests_speaking", "Requests being spoken.", lambda: self.speaking),
             Gauge("vaani_requests_waiting", "Requests waiting for their turn.", lambda: self.waiting),
-            Gauge("vaani_voice_info", "The voice that speaks.", lambda: 1, lambda: {"voice": self.name}),
+            Gauge("vaani_voice_info", "The voice that speaks.", lambda: 1, lambda: {"voice": self.title}),
         )
 
     def _ended(self, job: Job) -> None:

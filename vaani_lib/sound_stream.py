@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['STREAMED', 'open_wav_header', 'SoundStream']
 
-# %% ../nbs/lib/04_sound_stream.ipynb #48513c1e
+# %% ../nbs/lib/04_sound_stream.ipynb #509ac57e
 import io
 import struct
 
@@ -14,18 +14,18 @@ import soundfile
 
 from .audio import to_int16
 
-# %% ../nbs/lib/04_sound_stream.ipynb #36f29ca3
+# %% ../nbs/lib/04_sound_stream.ipynb #73d71cee
 def open_wav_header(sample_rate: int) -> bytes:
     "The first 44 bytes of a mono 16-bit wav file of unknown length."
     form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, sample_rate, 2 * sample_rate, 2, 16)
     return struct.pack("<4sI4s", b"RIFF", 0xFFFFFFFF, b"WAVE") + form + struct.pack("<4sI", b"data", 0xFFFFFFFF)
 
-# %% ../nbs/lib/04_sound_stream.ipynb #44258f12
+# %% ../nbs/lib/04_sound_stream.ipynb #414b4b49
 STREAMED = ("mp3", "wav")
 
 
 class SoundStream:
-    "The bytes of one file of a format in `STREAMED`, as far as they are known after each piece of sound."
+    "The bytes of one file of a format in `STREAMED`, as far as they are known after each piece; for a `with` block."
 
     def __init__(self, sample_rate: int, format: str):
         if format not in STREAMED:
@@ -42,14 +42,23 @@ class SoundStream:
 
     def add(self, wav: np.ndarray) -> bytes:
         "The bytes that `wav` (T,) adds; mp3 keeps some hundredths of a second for later."
-        (self._mp3 or self._buffer).write(to_int16(wav) if self._mp3 else to_int16(wav).tobytes())
+        if self._mp3 is None:
+            self._buffer.write(to_int16(wav).tobytes())
+        else:
+            self._mp3.write(to_int16(wav))
         return self._rest()
 
     def end(self) -> bytes:
         "The last bytes."
-        if self._mp3:
+        if self._mp3 is not None:  # a SoundFile's truth is its length
             self._mp3.close()
         return self._rest()
+
+    def __enter__(self) -> "SoundStream":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.end()  # libsndfile must not outlive the memory that it writes to
 
     def _rest(self) -> bytes:
         new = self._buffer.getvalue()[self._sent :]
