@@ -9,7 +9,7 @@ help:
 	@echo "make demo         recordings to a voice in a few minutes, offline, with the machine lost in the middle"
 	@echo "make test         notebooks in step with the library, every notebook run, pytest, ruff"
 	@echo "make test-newest  the same with the newest versions of everything (.venv-newest)"
-	@echo "make bench        what a checkpoint, a resume and preparing 10 hours cost (.bench/, some minutes)"
+	@echo "make bench        what a checkpoint, a resume, preparing 10 hours and a voice's clients cost (.bench/, some minutes)"
 	@echo "make soak         KILLS=300 SEED=1: train, kill and resume at random under a Drive that lies (about 2 s a kill)"
 	@echo "make export       after changing a notebook: write vaani_lib from nbs/ and clean the notebooks"
 
@@ -19,9 +19,10 @@ demo: .venv/ready
 test: .venv/ready-dev
 	tests/run
 
-bench: .venv/ready
+bench: .venv/ready-dev
 	$(BIN)/python tests/bench_resume.py .bench
 	$(BIN)/python tests/bench_prepare.py .bench
+	$(BIN)/python tests/bench_serve.py .bench
 	$(BIN)/python -c "from vaani_lib.bench_table import compare_all; compare_all('.bench')"
 
 # One thread: a process that has several cannot be forked. Without SEED one is drawn, and said.

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Cancelled', 'TooLate', 'Job', 'sentences_of', 'Recent']
 
-# %% ../nbs/lib/11_job.ipynb #ee223693
+# %% ../nbs/lib/11_job.ipynb #8bb989a3
 import asyncio
 import secrets
 import threading
@@ -16,7 +16,7 @@ from dataclasses import asdict
 from .takes import Settings, Take, join, take_file
 from .voice import Spoken, Voice
 
-# %% ../nbs/lib/11_job.ipynb #8fae9f5a
+# %% ../nbs/lib/11_job.ipynb #578f4b17
 class Cancelled(Exception):
     "Nobody wants the job any more."
 
@@ -30,7 +30,7 @@ class Job:
 
     def __init__(self, voice: Voice, name: str, settings: Settings, note: str, seconds: float, ended):
         "`name` is the voice's, `note` what it will leave out; after `seconds` it is too late; `ended` is told of the end."
-        self.voice, self.name, self.settings, self.note = voice, name, settings, note
+        self.sample_rate, self.name, self.settings, self.note = voice.sample_rate, name, settings, note
         self.seconds, self._ended = seconds, ended
         self.made = voice.sentences(**asdict(settings))  # nothing of it yet
         self.accepted, self._lock = time.monotonic(), threading.Lock()
@@ -53,6 +53,7 @@ class Job:
                 return
             self.took = time.monotonic() - self.accepted
             self.error, self.over = error, True
+            self.made = iter(())  # lets the voice go, which may be an old one by now
         self._ended(self)
         self._tell()
 
@@ -77,7 +78,7 @@ class Job:
         for listener in tuple(self.listeners):
             listener()
 
-# %% ../nbs/lib/11_job.ipynb #0fd59806
+# %% ../nbs/lib/11_job.ipynb #7f25cd5a
 async def sentences_of(job: Job, every: float | None = None) -> AsyncIterator[Spoken | None]:
     "Each sentence as soon as it is there; raises what ended the job."
     loop, news, position = asyncio.get_running_loop(), asyncio.Event(), 0
@@ -103,7 +104,7 @@ async def sentences_of(job: Job, every: float | None = None) -> AsyncIterator[Sp
     finally:
         job.listeners.remove(listener)
 
-# %% ../nbs/lib/11_job.ipynb #7ab9390b
+# %% ../nbs/lib/11_job.ipynb #2a167e9c
 class Recent:
     "The last jobs by a key that nobody guesses, as long as their sound is not longer than `seconds` together."
 

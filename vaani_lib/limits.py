@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RANGES', 'Limits', 'check_number', 'check_format', 'check_text', 'check_length', 'settings_of', 'what_is_left_out']
 
-# %% ../nbs/lib/10_limits.ipynb #315cf7cd
+# %% ../nbs/lib/10_limits.ipynb #e97a3f67
 import math
 import re
 import unicodedata
@@ -16,7 +16,7 @@ from .sound_files import FORMATS
 from .takes import NUMBERS, Settings, own_settings
 from .voice import Voice, speaker_number, unread_sentence
 
-# %% ../nbs/lib/10_limits.ipynb #8724e14d
+# %% ../nbs/lib/10_limits.ipynb #184e76a6
 @dataclass(frozen=True)
 class Limits:
     "How much one service takes on at a time, and of one request."
@@ -35,7 +35,7 @@ class Limits:
         if not (math.isfinite(self.seconds) and self.seconds > 0):
             raise ValueError(f"The time limit is {self.seconds} seconds; it must be above 0.")
 
-# %% ../nbs/lib/10_limits.ipynb #dd19d5ba
+# %% ../nbs/lib/10_limits.ipynb #da75662a
 RANGES = {
     "speaking_rate": (0.25, 4.0),
     "noise_scale": (0.0, 2.0),
@@ -56,14 +56,14 @@ def check_number(name: str, value) -> float | int:
         raise ValueError(f"{name} is {str(value)[:40]!r}; it must be {kind} from {low:g} to {high:g}.")
     return int(value) if name == "seed" else float(value)
 
-# %% ../nbs/lib/10_limits.ipynb #63ab6d97
+# %% ../nbs/lib/10_limits.ipynb #a0345111
 def check_format(format) -> str:
     "`format` of a file if there is such; ValueError."
     if format not in FORMATS:
         raise ValueError(f"The format is {str(format)[:40]!r}; it must be {', '.join(FORMATS[:-1])} or {FORMATS[-1]}.")
     return format
 
-# %% ../nbs/lib/10_limits.ipynb #b3f61b5c
+# %% ../nbs/lib/10_limits.ipynb #aafc41c1
 def check_text(text) -> str:
     "`text` if it is one that can be read at all; ValueError, BadTag."
     if not isinstance(text, str):
@@ -77,7 +77,7 @@ def check_text(text) -> str:
         raise ValueError("There is no text. Write what the voice should say.")
     return text
 
-# %% ../nbs/lib/10_limits.ipynb #4b0b8292
+# %% ../nbs/lib/10_limits.ipynb #313627ac
 def check_length(settings: Settings, limits: Limits) -> None:
     "ValueError where the text, a sentence of it or its silence is longer than `limits` allow."
     text, rate = settings.text, settings.speaking_rate
@@ -101,7 +101,7 @@ def _too_long(what: str, length: float, most: int, advice: str, slow: bool = Fal
     why = ", slowness counted" if slow else ""
     return f"{what} has {length:.0f} characters{why}; this service speaks at most {most}. {advice}"
 
-# %% ../nbs/lib/10_limits.ipynb #d1ae511e
+# %% ../nbs/lib/10_limits.ipynb #d355f951
 def settings_of(wanted: dict, voice: Voice, limits: Limits) -> tuple[Settings, str]:
     "What `wanted` asks of `voice`, and what will be left out, for a person; ValueError (or BadTag) says what cannot be had."
     known = ("text", "speaker", "leave_out", *NUMBERS)

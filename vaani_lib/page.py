@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['REFUSED', 'LOOK', 'EXAMPLES', 'TITLES', 'CSS', 'read_card', 'headline', 'player', 'downloads', 'status', 'progress',
-           'page_speech', 'program_speech', 'number_field', 'make_page', 'wire']
+           'page_speech', 'program_speech', 'number_field', 'blocks', 'make_page', 'wire']
 
-# %% ../nbs/lib/13_page.ipynb #ef696f4f
+# %% ../nbs/lib/13_page.ipynb #bf4fb166
 import asyncio
 import html
 import re
@@ -19,11 +19,11 @@ from .controls import CONTROLS
 from .limits import check_format
 from .job import Cancelled, Job, Recent, TooLate, sentences_of
 from .script import without_tags
-from .service import Busy, Service
+from .service import Busy, Service, log
 from .sound_files import FORMATS
 from .takes import NUMBERS, own_settings
 
-# %% ../nbs/lib/13_page.ipynb #ebdbbe1a
+# %% ../nbs/lib/13_page.ipynb #1b82e5bd
 def read_card(name: str) -> tuple[str, str]:
     "The licence and the text of the card (README.md) in a voice's folder, without its pictures; empty where there is none."
     try:
@@ -36,10 +36,10 @@ def read_card(name: str) -> tuple[str, str]:
     local = re.sub(r"\[([^\]]+)\]\((?!https?:)[^)]*\)", r"\1", body)  # such links lead nowhere on a page
     return licence[1] if licence else "", local.strip()
 
-# %% ../nbs/lib/13_page.ipynb #1cbd9dfa
+# %% ../nbs/lib/13_page.ipynb #73e48ef7
 def headline(service: Service) -> str:
     "The voice, its speakers, its rate and its licence, as HTML."
-    voice, (licence, card) = service.voice, read_card(service.name)
+    voice, (licence, card) = service.voice, read_card(service.place)
     title = re.match(r"# (?:[^:\n]{1,60}: )?(.+)", card)
     facts = [
         f"{len(voice.speakers)} speakers: {', '.join(voice.speakers[:8])}"
@@ -53,7 +53,7 @@ def headline(service: Service) -> str:
         lines.append(f"<p class='what'>{html.escape(title[1])}</p>")
     return "".join([*lines, f"<p class='facts'>{html.escape(' · '.join(facts))}</p>"])
 
-# %% ../nbs/lib/13_page.ipynb #15f97501
+# %% ../nbs/lib/13_page.ipynb #718c40f7
 def player(key: str) -> str:
     "A player that begins at once, as HTML."
     return f"<audio controls autoplay src='sound/{key}.mp3' aria-label='what was spoken'></audio>"
@@ -76,7 +76,7 @@ def progress(job: Job) -> str:
     count = len(job.spoken)
     return "Waiting for a turn …" if not count else f"{count} sentence{'s' * (count > 1)} spoken …"
 
-# %% ../nbs/lib/13_page.ipynb #9fd18af9
+# %% ../nbs/lib/13_page.ipynb #028ad08d
 REFUSED = (ValueError, Busy, TooLate, RuntimeError, Cancelled)
 LOOK = 0.5  # seconds between two looks at whether anybody listens
 
@@ -86,10 +86,11 @@ def page_speech(service: Service, recent: Recent):
 
     import gradio as gr
 
-    async def speak(text, speaker, *numbers):
-        wanted = {"text": text, "speaker": speaker, "leave_out": True, **dict(zip(NUMBERS, numbers, strict=True))}
+    async def speak(text, speaker, *values):
         job, shown = None, False
         try:
+            numbers = dict(zip(NUMBERS, values, strict=True))
+            wanted = {"text": text, "speaker": speaker, "leave_out": True, **numbers}
             job = await asyncio.to_thread(service.accept, wanted)
             key = recent.keep(job)
             yield "", status(progress(job))
@@ -107,7 +108,7 @@ def page_speech(service: Service, recent: Recent):
 
     return speak
 
-# %% ../nbs/lib/13_page.ipynb #2476acfe
+# %% ../nbs/lib/13_page.ipynb #242c9517
 def program_speech(service: Service):
     "The function for gradio_client: yields None while it speaks and at last a sound file."
     import gradio as gr
@@ -147,7 +148,7 @@ def program_speech(service: Service):
 
     return speak
 
-# %% ../nbs/lib/13_page.ipynb #6334f388
+# %% ../nbs/lib/13_page.ipynb #2d058229
 EXAMPLES = (
     "કેમ છો? આજે સવારે બજારમાં ઘણી ભીડ હતી.",
     "૧૫ ઑગસ્ટ ૧૯૪૭ના રોજ ભારત આઝાદ થયું.\nઆ પુસ્તકની કિંમત ₹૨૫૦ છે.",
@@ -177,12 +178,30 @@ def number_field(name: str, value: float):
     return gr.Slider(low, high, value, step=options["step"], label=label, min_width=280)
 
 
+def blocks(**options):
+    "gradio.Blocks, that log a request made by hand that does not fit the page in a line and not as a traceback."
+    import gradio as gr
+
+    class Blocks(gr.Blocks):
+        async def process_api(self, *args, **kwargs):
+            try:
+                return await super().process_api(*args, **kwargs)
+            except gr.Error:  # is a ValueError, and a sentence already
+                raise
+            except (ValueError, TypeError, LookupError, AttributeError) as error:
+                log.warning("A request to the page failed (%s: %.60s).", type(error).__name__, error)
+                message = "The request does not fit this page. Reload the page, or see its API."
+                raise gr.Error(message, print_exception=False) from None
+
+    return Blocks(**options)
+
+
 def make_page(service: Service, recent: Recent):
     "The page as gradio.Blocks, not yet started."
     import gradio as gr
 
     own = own_settings(service.voice, "")
-    with gr.Blocks(title=f"{service.title} · Vaani", analytics_enabled=False, delete_cache=(600, 3600)) as page:
+    with blocks(title=f"{service.title} · Vaani", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         head = gr.HTML(headline(service))
         text = gr.Textbox(label="text", lines=5, max_length=service.limits.characters, placeholder="ગુજરાતીમાં લખો …")
         with gr.Row(elem_classes="bar"):
@@ -195,7 +214,7 @@ def make_page(service: Service, recent: Recent):
         known = [[example] for example in EXAMPLES if not service.voice.unread(without_tags(example))]
         gr.Examples(known, text, label="Examples", api_visibility="private")
         with gr.Accordion("About this voice", open=False):
-            card = gr.Markdown(read_card(service.name)[1] or "This voice has no card.")
+            card = gr.Markdown(read_card(service.place)[1] or "This voice has no card.")
         wire(page, service, recent, (text, speaker, *numbers), (sound, said), speak, stop, (head, card))
         gr.api(program_speech(service), api_name="speak", concurrency_limit=None)
     return page
@@ -216,6 +235,6 @@ def wire(page, service, recent, fields, shown, speak, stop, about) -> None:
     def opened():
         own = own_settings(service.voice, "")
         choices = gr.Dropdown(choices=list(service.voice.speakers), value=own.speaker)
-        return [headline(service), read_card(service.name)[1], choices, *(getattr(own, name) for name in NUMBERS)]
+        return [headline(service), read_card(service.place)[1], choices, *(getattr(own, name) for name in NUMBERS)]
 
     page.load(opened, None, [*about, *fields[1:]], **private)

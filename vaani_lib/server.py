@@ -6,7 +6,7 @@
 __all__ = ['MEDIA_TYPES', 'status_of', 'refusal', 'Gate', 'read_body', 'while_connected', 'Growing', 'Answer', 'notes', 'routes',
            'health_of', 'make_app', 'need_gradio', 'open_port', 'serve', 'make_server']
 
-# %% ../nbs/lib/13_server.ipynb #27ec0dd1
+# %% ../nbs/lib/13_server.ipynb #af35b4c7
 import asyncio
 import json
 import logging
@@ -19,6 +19,7 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 
+from .allocator import keep_freed_memory
 from .effects import shift_pitch
 from .job import Cancelled, Job, Recent, TooLate, sentences_of
 from .limits import Limits, check_format
@@ -27,7 +28,7 @@ from .service import Busy, Service
 from .sound_files import FORMATS
 from .sound_stream import STREAMED, SoundStream
 
-# %% ../nbs/lib/13_server.ipynb #78845680
+# %% ../nbs/lib/13_server.ipynb #e225d1fe
 def status_of(error: Exception) -> int:
     "The HTTP status for an error of a request."
     kinds = {Busy: 503, TooLate: 504, ValueError: 400}
@@ -41,7 +42,7 @@ def refusal(error: Exception):
     wait = {"Retry-After": "2"} if isinstance(error, Busy) else {}
     return JSONResponse({"error": str(error)}, status_of(error), wait)
 
-# %% ../nbs/lib/13_server.ipynb #3186e27f
+# %% ../nbs/lib/13_server.ipynb #abc4963e
 class Gate:
     "ASGI middleware that lets no large body in, and no upload."
 
@@ -68,7 +69,7 @@ class Gate:
         found = self.reason(scope) if scope["type"] == "http" else None
         await (JSONResponse({"error": found[1]}, found[0]) if found else self.app)(scope, receive, send)
 
-# %% ../nbs/lib/13_server.ipynb #fb3d7f68
+# %% ../nbs/lib/13_server.ipynb #859c735b
 def read_body(body: bytes) -> tuple[dict, str, bool]:
     "What is wanted of the voice, the file's format, and whether it is to be sent while it is made; ValueError."
     try:
@@ -85,7 +86,7 @@ def read_body(body: bytes) -> tuple[dict, str, bool]:
         )
     return wanted, format, stream
 
-# %% ../nbs/lib/13_server.ipynb #494b7a61
+# %% ../nbs/lib/13_server.ipynb #fb90dcf1
 @asynccontextmanager
 async def while_connected(receive, job: Job):
     "Inside, `job` ends when the client is gone; afterwards it is over in any case."
@@ -113,7 +114,7 @@ class Growing:
     async def __call__(self, scope, receive, send):
         raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in self.headers.items()]
         begun = False
-        with SoundStream(self.job.voice.sample_rate, self.format) as stream:
+        with SoundStream(self.job.sample_rate, self.format) as stream:
             try:
                 async for sentence in sentences_of(self.job):
                     if not begun:
@@ -127,7 +128,7 @@ class Growing:
 
 MEDIA_TYPES = {"mp3": "audio/mpeg", "wav": "audio/wav", "ogg": "audio/ogg"}
 
-# %% ../nbs/lib/13_server.ipynb #8e0aa61a
+# %% ../nbs/lib/13_server.ipynb #0ea21763
 class Answer:
     "An ASGI answer: the sound of `job` as one file, as long as somebody waits for it."
 
@@ -157,7 +158,7 @@ def notes(job: Job) -> dict[str, str]:
     said = {"X-Vaani-Voice": job.name, "X-Vaani-Note": job.note}
     return {name: value.encode("ascii", "backslashreplace").decode() for name, value in said.items() if value}
 
-# %% ../nbs/lib/13_server.ipynb #5b24ccd6
+# %% ../nbs/lib/13_server.ipynb #1acf65e7
 def routes(service: Service, recent: Recent) -> list:
     "What is answered beside the page."
     from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -216,7 +217,7 @@ def make_app(service: Service, recent: Recent):
     )  # fmt: skip
     return Gate(app), page
 
-# %% ../nbs/lib/13_server.ipynb #b12c6724
+# %% ../nbs/lib/13_server.ipynb #c2b24bde
 def need_gradio() -> None:
     "ValueError with what to install, where Gradio 6 is missing."
     from importlib.metadata import PackageNotFoundError, version
@@ -245,11 +246,12 @@ def open_port(host: str, port: int) -> socket.socket:
             f"Port {port} of {host} cannot be had ({error.strerror}). Choose another with --port; 0 finds one."
         ) from error
 
-# %% ../nbs/lib/13_server.ipynb #9afd7c03
+# %% ../nbs/lib/13_server.ipynb #e30ecadf
 def serve(name: str, host: str = "127.0.0.1", port: int = 7860, limits: Limits = Limits()) -> None:  # noqa: B008
     "Speaks for whoever asks at `host`:`port`, until SIGTERM or Ctrl+C."
     need_gradio()
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before Gradio is imported
+    keep_freed_memory()  # else half of a sentence's time goes into asking the system for memory again
     logging.getLogger("vaani").setLevel(logging.INFO)
     logging.basicConfig(format="%(asctime)s %(message)s", stream=sys.stderr)
     with open_port(host, port) as taken:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['STREAMED', 'open_wav_header', 'SoundStream']
 
-# %% ../nbs/lib/04_sound_stream.ipynb #509ac57e
+# %% ../nbs/lib/04_sound_stream.ipynb #40405dc1
 import io
 import struct
 
@@ -14,13 +14,13 @@ import soundfile
 
 from .audio import to_int16
 
-# %% ../nbs/lib/04_sound_stream.ipynb #73d71cee
+# %% ../nbs/lib/04_sound_stream.ipynb #6a5c4c67
 def open_wav_header(sample_rate: int) -> bytes:
     "The first 44 bytes of a mono 16-bit wav file of unknown length."
     form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, sample_rate, 2 * sample_rate, 2, 16)
     return struct.pack("<4sI4s", b"RIFF", 0xFFFFFFFF, b"WAVE") + form + struct.pack("<4sI", b"data", 0xFFFFFFFF)
 
-# %% ../nbs/lib/04_sound_stream.ipynb #414b4b49
+# %% ../nbs/lib/04_sound_stream.ipynb #997e906d
 STREAMED = ("mp3", "wav")
 
 
