@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['check_command', 'prepare_command', 'tokenizer_of', 'weights_of', 'train_command', 'say_command', 'text_command',
-           'demo_command', 'diagnose_command', 'score_command', 'check_place', 'plan_command', 'bench_command']
+           'demo_command', 'diagnose_command', 'score_command', 'check_place', 'plan_command', 'bench_command',
+           'serve_command']
 
 # %% ../nbs/lib/13_commands.ipynb #1f9a3716
 import argparse
@@ -206,4 +207,14 @@ def bench_command(args: argparse.Namespace) -> int:
     print(in_words(found))
     if args.json:
         write_json(args.json, found)
+    return 0
+
+# %% ../nbs/lib/13_commands.ipynb #94aed61f
+def serve_command(args: argparse.Namespace) -> int:
+    "A page and an HTTP address where a voice speaks for whoever asks"
+    from vaani_lib.limits import Limits
+    from vaani_lib.server import serve
+
+    limits = Limits(waiting=args.waiting, characters=args.characters, seconds=args.seconds)
+    serve(args.model, args.host, args.port, limits)
     return 0
