@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['make_parser', 'add_base', 'add_train_options', 'add_run_options', 'add_plan_options', 'add_bench_options',
-           'add_say_options', 'add_whisper_options', 'add_score_options', 'add_export_options', 'sentence_of',
-           'quiet_libraries', 'main']
+           'add_say_options', 'add_whisper_options', 'add_score_options', 'add_export_options', 'add_serve_options',
+           'sentence_of', 'quiet_libraries', 'main']
 
 # %% ../nbs/lib/14_cli.ipynb #f7012dee
 import argparse
@@ -22,6 +22,7 @@ from vaani_lib.commands import (
     prepare_command,
     say_command,
     score_command,
+    serve_command,
     text_command,
     train_command,
     whisper_command,
@@ -86,6 +87,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_plan_options(command("plan", plan_command, "vaani plan --data-dir recordings --profile colab-t4"))
     add_bench_options(command("bench", bench_command, "vaani bench --batch-size 8 --freeze text_encoder"))
     add_export_options(command("export", export_command, "vaani export runs/first exported --to onnx"))
+    add_serve_options(command("serve", serve_command, "vaani serve --model runs/first --port 8000"))
     return parser
 
 # %% ../nbs/lib/14_cli.ipynb #024ade12
@@ -265,6 +267,16 @@ def add_export_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--repo-id", metavar="OWNER/NAME", help="with --to hub: where; it is made, private, if it is not there")
     add("--dry-run", action="store_true", help="with --to hub: write the folder, say what would go where, send nothing")
+
+# %% ../nbs/lib/14_cli.ipynb #2f9b39e4
+def add_serve_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--model", required=True, help="a voice's folder, a run's folder (its best), or a Hub id; SIGHUP loads it anew")
+    add("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0 is every network (default: 127.0.0.1)")
+    add("--port", type=int, default=7860, help="0 finds a free one (default: 7860)")
+    add("--waiting", type=int, default=16, metavar="N", help="requests that may wait for their turn (default: 16)")
+    add("--characters", type=int, default=2000, metavar="N", help="of a text, at most (default: 2000)")
+    add("--seconds", type=float, default=60, metavar="S", help="from a request to its last sentence (default: 60)")
 
 # %% ../nbs/lib/14_cli.ipynb #0d08ed30
 def sentence_of(error: Exception) -> str:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['check_command', 'prepare_command', 'tokenizer_of', 'weights_of', 'train_command', 'parts_of', 'say_command',
            'text_command', 'demo_command', 'whisper_command', 'diagnose_command', 'score_command', 'check_place',
-           'plan_command', 'bench_command', 'export_command']
+           'plan_command', 'bench_command', 'export_command', 'serve_command']
 
 # %% ../nbs/lib/13_commands.ipynb #1f9a3716
 import argparse
@@ -224,4 +224,14 @@ def export_command(args: argparse.Namespace) -> int:
     from vaani_lib.export import export
 
     export(args.voice, args.out, args.to, args.consent, args.score, args.repo_id, args.dry_run)
+    return 0
+
+# %% ../nbs/lib/13_commands.ipynb #94aed61f
+def serve_command(args: argparse.Namespace) -> int:
+    "A page and an HTTP address where a voice speaks for whoever asks"
+    from vaani_lib.limits import Limits
+    from vaani_lib.server import serve
+
+    limits = Limits(waiting=args.waiting, characters=args.characters, seconds=args.seconds)
+    serve(args.model, args.host, args.port, limits)
     return 0
