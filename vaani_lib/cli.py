@@ -192,7 +192,7 @@ def add_bench_options(parser: argparse.ArgumentParser) -> None:
 def add_say_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("text", help="may hold tags: <alpha=1.2> slows down from there on, <sil=500ms> waits")
-    add("--model", required=True, help="a voice's folder, a run's folder (its best), or a Hub id")
+    add("--model", required=True, help="a voice's folder, a run's (its best), one of FastSpeech2_HS, or a Hub id")
     add("--out", required=True, metavar="FILE", help="sound file to write: .wav, .flac, .ogg or .mp3")
     add("--speaker", help="name of the speaker (default: the first)")
     add("--speaking-rate", type=float, help="1 is the voice's own; 0.8 is slower")
@@ -226,7 +226,7 @@ def add_whisper_options(parser: argparse.ArgumentParser) -> None:
 # %% ../nbs/lib/14_cli.ipynb #cb870cf1
 def add_score_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("voice", help="a voice's folder, a run's folder (its best), or a Hub id")
+    add("voice", help="a voice's folder, a run's (its best), one of FastSpeech2_HS, or a Hub id")
     add(
         "--data-dir",
         help="a prepared set or a folder of recordings, of which those held out for validation count "
