@@ -19,6 +19,7 @@ from vaani_lib.espeak import say
 from vaani_lib.layouts import read_corpus
 from vaani_lib.prepared import load_prepared
 from vaani_lib.recogniser import load_recogniser
+from vaani_lib.run_row import voice_of
 from vaani_lib.runs import list_runs, read_run
 from vaani_lib.state import copied, save_tensors
 from vaani_lib.tour import run_training
@@ -138,6 +139,8 @@ def test_the_tables_of_runs_and_the_diagnosis_show_it(whole, capsys):
     (row,) = overview(runs).rows
     assert str(row["best CER"]).startswith("0.000 in epoch") and "best validation mel" not in row and row["steps"] == 108
     assert {"CER/normalised", "WER/raw", "Valid/cross_entropy"} <= set(figures(runs).columns) and diagnoses(runs).rows == []
+    with pytest.raises(ValueError, match="of type 'whisper'"):  # what the row of players shows of it
+        voice_of(runs.runs[0], "best").load()
     assert main(["diagnose", str(whole[0])]) == 0 and "nothing that is certainly wrong" in capsys.readouterr().out
 
 
