@@ -6,7 +6,7 @@
 __all__ = ['MEDIA_TYPES', 'status_of', 'refusal', 'Gate', 'read_body', 'while_connected', 'Growing', 'Answer', 'notes', 'routes',
            'health_of', 'make_app', 'need_gradio', 'open_port', 'serve', 'make_server']
 
-# %% ../nbs/lib/13_server.ipynb #af35b4c7
+# %% ../nbs/lib/13_server.ipynb #1b146072
 import asyncio
 import json
 import logging
@@ -28,7 +28,7 @@ from .service import Busy, Service
 from .sound_files import FORMATS
 from .sound_stream import STREAMED, SoundStream
 
-# %% ../nbs/lib/13_server.ipynb #e225d1fe
+# %% ../nbs/lib/13_server.ipynb #a73f2f92
 def status_of(error: Exception) -> int:
     "The HTTP status for an error of a request."
     kinds = {Busy: 503, TooLate: 504, ValueError: 400}
@@ -42,7 +42,7 @@ def refusal(error: Exception):
     wait = {"Retry-After": "2"} if isinstance(error, Busy) else {}
     return JSONResponse({"error": str(error)}, status_of(error), wait)
 
-# %% ../nbs/lib/13_server.ipynb #abc4963e
+# %% ../nbs/lib/13_server.ipynb #b39d5e79
 class Gate:
     "ASGI middleware that lets no large body in, and no upload."
 
@@ -69,7 +69,7 @@ class Gate:
         found = self.reason(scope) if scope["type"] == "http" else None
         await (JSONResponse({"error": found[1]}, found[0]) if found else self.app)(scope, receive, send)
 
-# %% ../nbs/lib/13_server.ipynb #859c735b
+# %% ../nbs/lib/13_server.ipynb #1081e459
 def read_body(body: bytes) -> tuple[dict, str, bool]:
     "What is wanted of the voice, the file's format, and whether it is to be sent while it is made; ValueError."
     try:
@@ -86,7 +86,7 @@ def read_body(body: bytes) -> tuple[dict, str, bool]:
         )
     return wanted, format, stream
 
-# %% ../nbs/lib/13_server.ipynb #fb90dcf1
+# %% ../nbs/lib/13_server.ipynb #cf708ea3
 @asynccontextmanager
 async def while_connected(receive, job: Job):
     "Inside, `job` ends when the client is gone; afterwards it is over in any case."
@@ -128,7 +128,7 @@ class Growing:
 
 MEDIA_TYPES = {"mp3": "audio/mpeg", "wav": "audio/wav", "ogg": "audio/ogg"}
 
-# %% ../nbs/lib/13_server.ipynb #0ea21763
+# %% ../nbs/lib/13_server.ipynb #ef2870e1
 class Answer:
     "An ASGI answer: the sound of `job` as one file, as long as somebody waits for it."
 
@@ -158,7 +158,7 @@ def notes(job: Job) -> dict[str, str]:
     said = {"X-Vaani-Voice": job.name, "X-Vaani-Note": job.note}
     return {name: value.encode("ascii", "backslashreplace").decode() for name, value in said.items() if value}
 
-# %% ../nbs/lib/13_server.ipynb #1acf65e7
+# %% ../nbs/lib/13_server.ipynb #14c94fbd
 def routes(service: Service, recent: Recent) -> list:
     "What is answered beside the page."
     from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -217,7 +217,7 @@ def make_app(service: Service, recent: Recent):
     )  # fmt: skip
     return Gate(app), page
 
-# %% ../nbs/lib/13_server.ipynb #c2b24bde
+# %% ../nbs/lib/13_server.ipynb #e9776e38
 def need_gradio() -> None:
     "ValueError with what to install, where Gradio 6 is missing."
     from importlib.metadata import PackageNotFoundError, version
@@ -246,7 +246,7 @@ def open_port(host: str, port: int) -> socket.socket:
             f"Port {port} of {host} cannot be had ({error.strerror}). Choose another with --port; 0 finds one."
         ) from error
 
-# %% ../nbs/lib/13_server.ipynb #e30ecadf
+# %% ../nbs/lib/13_server.ipynb #954859e6
 def serve(name: str, host: str = "127.0.0.1", port: int = 7860, limits: Limits = Limits()) -> None:  # noqa: B008
     "Speaks for whoever asks at `host`:`port`, until SIGTERM or Ctrl+C."
     need_gradio()
