@@ -240,7 +240,7 @@ def add_score_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--asr",
         metavar="M",
-        help="also count the characters that this speech recogniser, a folder or Hub id, gets wrong",
+        help="also count the characters that this speech recogniser, a run, a folder or a Hub id, gets wrong",
     )
     add("--json", metavar="F", help="also write every figure of every sentence as JSON")
 

@@ -48,14 +48,16 @@ def character_error_rate(text: str, heard: str, language: str | None = None) -> 
 
 # %% ../nbs/lib/07_recogniser.ipynb #a6417557
 def load_recogniser(name: str) -> Callable[[np.ndarray, int], str]:
-    "What hears (wav (T,), rate in Hz) as text; `name`: a folder or a Hub id. FileNotFoundError says what to do."
+    "What hears (wav (T,), rate in Hz) as text; `name`: a run (its best), a folder or a Hub id. FileNotFoundError says what to do."
     from transformers import pipeline
 
+    best = Path(name) / "best"
+    place = best if (best / "config.json").is_file() else name
     try:
         with (
             without_progress_bars() if Path(name).is_dir() else nullcontext()
         ):  # a download shows that something happens
-            found = pipeline("automatic-speech-recognition", model=str(name), device="cpu")
+            found = pipeline("automatic-speech-recognition", model=str(place), device="cpu")
     except (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError) as error:
         where = "in the folder" if Path(name).is_dir() else "as a folder or on the Hugging Face Hub as"
         why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(". ")
