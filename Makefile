@@ -55,6 +55,9 @@ outputs: .venv/ready-dev
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.txt
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	@# librosa keeps what numba compiles at its import. Two processes that write there for the first time can mix up
+	@# each other's code, and every later process crashes: so one does it alone.
+	EAGER_IMPORT=1 $(BIN)/python -c "import librosa"
 	@touch $@
 
 .venv/ready-dev: .venv/ready requirements-dev.txt
@@ -67,6 +70,7 @@ test-newest:
 	grep -v '^-r' requirements-dev.txt > .venv-newest/dev.txt
 	.venv-newest/bin/python -m pip install -q --disable-pip-version-check -r .venv-newest/newest.txt -r requirements-colab.txt -r .venv-newest/dev.txt
 	.venv-newest/bin/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	EAGER_IMPORT=1 .venv-newest/bin/python -c "import librosa"
 	PATH=$(CURDIR)/.venv-newest/bin:$$PATH tests/run
 
 clean:
