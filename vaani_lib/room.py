@@ -63,9 +63,14 @@ def room_on_drive(sizes: Sizes) -> int:
 
 
 def folder_bytes(folder: Path) -> int:
-    "Of all files in it; a file of several names counts once."
-    found = (os.stat(file) for file in Path(folder).rglob("*") if file.is_file())
-    return sum({file.st_ino: file.st_size for file in found}.values())
+    "Of all files in it; a file of several names counts once. What a publisher clears away meanwhile is not counted."
+    found = {}
+    for top, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                file = os.stat(os.path.join(top, name))
+                found[file.st_ino] = file.st_size
+    return sum(found.values())
 
 
 def store_bytes(store: Store) -> int:
