@@ -10,6 +10,7 @@ from tiny_voice import make_recordings, make_voice, narrow_discriminators, setti
 
 from vaani_lib.compare import Comparison, diagnoses, figures, overview
 from vaani_lib.curve_panel import CurvePanel
+from vaani_lib.dashboard import Dashboard
 from vaani_lib.notes import NOTES
 from vaani_lib.places import find_runs
 from vaani_lib.run_row import RunRow
@@ -20,13 +21,20 @@ from vaani_lib.training import train
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Two epochs of a tiny voice, with a Drive folder."""
+    """Two epochs of a tiny voice, with a Drive folder, and dashboard.html: what training.ipynb shows at the end."""
     folder = tmp_path_factory.mktemp("comparing")
+    board = Dashboard(show=lambda page: (folder / "dashboard.html").write_text(page, encoding="utf-8"))
     with pytest.MonkeyPatch.context() as patch:
         narrow_discriminators(patch.setattr)
         base, prepared = make_voice(folder / "base"), make_recordings(folder)
-        train(settings(base, epochs=2, device="cpu", precision="fp32"), prepared, folder / "runs", "a", folder / "drive")
+        two = settings(base, epochs=2, device="cpu", precision="fp32")
+        train(two, prepared, folder / "runs", "a", folder / "drive", watcher=board)
     return folder
+
+
+def test_the_dashboard_s_last_word_is_that_drive_has_everything(place):
+    page = (place / "dashboard.html").read_text(encoding="utf-8")
+    assert "published and read back" in page and "behind" not in page and "is finished" in page, page[-300:]
 
 
 def test_a_run_on_drive_is_compared_spoken_and_noted_like_one_that_is_here(place):

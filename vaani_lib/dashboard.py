@@ -130,6 +130,9 @@ class Dashboard(Watcher):
         self.state = "is finished" if self.seconds_left() == 0 else "has stopped; run the cell again to go on"
         self.draw()
 
+    def drained(self) -> None:
+        self.draw()
+
     def seconds_left(self) -> float | None:
         "By the speed of this session, validation and all; None where it is too early to tell."
         if self.steps is None:

@@ -56,6 +56,7 @@ def run_session(folder: RunFolder, trainer: Trainer, data: Data, session: Sessio
             + f". The run is in {folder.path}."
         )
         folder.finish(unmount=trainer.finished, give_back=give_back and trainer.finished)
+        session.watcher.drained()
     except Exception:
         if folder.publisher and folder.publisher.status().behind:
             folder.finish()  # what was saved reaches Drive before a person reads what went wrong

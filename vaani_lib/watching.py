@@ -102,6 +102,9 @@ class Watcher:
     def close(self) -> None:
         "The session ends, or breaks off."
 
+    def drained(self) -> None:
+        "After that: Drive has all that was handed over, or was waited for long enough."
+
 # %% ../nbs/lib/08_watching.ipynb #881e9d91
 class ProgressBar(Watcher):
     "A bar an epoch, which goes away, and a line, which stays."
