@@ -39,7 +39,7 @@ REQUIRES = [
 # What one command needs and the others do not.
 EXTRAS = {
     "onnx": ["onnx>=1.17", "onnxruntime>=1.20"],  # vaani export --to onnx
-    "serve": ["gradio>=6"],
+    "serve": ["gradio>=6", "prometheus-client>=0.20"],
     "whisper-8bit": ["bitsandbytes>=0.46"],  # vaani whisper --optimizer adamw_8bit
 }
 
