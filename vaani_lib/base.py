@@ -23,7 +23,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from transformers import VitsConfig, VitsModel, VitsTokenizer
 from transformers.utils import logging
 
-from .config import read_json
+from .config import read_json, reason
 from .state import save_tensors
 from .text import COMPACT_CHARACTERS
 from .vits import compact_config, initialise
@@ -162,20 +162,16 @@ def load_voice(name: str | Path) -> Base:
     except (OSError, ValueError, RuntimeError, TypeError, KeyError, SafetensorError) as e:
         if Path(where).is_dir():
             raise ValueError(
-                f"The voice in {where} cannot be loaded ({_first_line(e)}). Copy it again from its source."
+                f"The voice in {where} cannot be loaded ({reason(e)}). Copy it again from its source."
             ) from e
         raise FileNotFoundError(
-            f"{where} could not be had from the Hugging Face Hub ({_first_line(e)}). Check the name and the "
+            f"{where} could not be had from the Hugging Face Hub ({reason(e)}). Check the name and the "
             "connection, give a folder instead, or start from the voice that comes with Vaani: compact."
         ) from e
     names = getattr(model.config, "speaker_names", None) or [
         f"speaker {i}" for i in range(max(1, model.config.num_speakers))
     ]
     return Base(model.eval(), tokenizer, tuple(names))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(". ")
 
 # %% ../nbs/lib/06_base.ipynb #597cb94b
 SPEAKER_EMBEDDING = 256  # as in VITS's multi-speaker recipe (configs/vctk_base.json)

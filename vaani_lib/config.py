@@ -6,7 +6,7 @@
 __all__ = ['PROFILES', 'PRECISIONS', 'LOSS_WEIGHTS', 'FREEZABLE', 'BEST_BY', 'OPTIMIZERS', 'SETTINGS', 'MACHINE_SETTINGS',
            'Profile', 'Runtime', 'gpu_profile', 'detect_runtime', 'RunSettings', 'check_positive', 'check_choice',
            'TrainSettings', 'WhisperSettings', 'settings_to_json', 'settings_from_json', 'differences', 'write_json',
-           'read_json']
+           'read_json', 'reason']
 
 # %% ../nbs/lib/00_config.ipynb #8a8cf4fd
 import json
@@ -259,3 +259,8 @@ def read_json(path: Path) -> dict:
             f"{path} holds a {type(content).__name__}; expected a JSON object. Take it from its source again."
         )
     return content
+
+
+def reason(error: Exception) -> str:
+    "The first line of what an error says, without its full stop, or the error's name: to be put inside a sentence."
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".: ")

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from drive_sync import Store
 from .base import find_voice
+from .config import reason
 from .gan import Discriminators
 
 # %% ../nbs/lib/07_discriminator_weights.ipynb #7397cd9b
@@ -58,7 +59,7 @@ def read_discriminators(file: Path) -> dict[str, Tensor]:
         return {name: t for name, t in state.items() if name.startswith("discriminators.")}
     except (OSError, RuntimeError, EOFError, AttributeError, SafetensorError, UnpicklingError) as e:
         raise ValueError(
-            f"The discriminators in {file} cannot be read ({(str(e) or type(e).__name__).splitlines()[0]}). Copy the file "
+            f"The discriminators in {file} cannot be read ({reason(e)}). Copy the file "
             "again from its source, or remove it to train with fresh ones."
         ) from e
 
@@ -101,7 +102,7 @@ def _fetch(repository: str, name: str, say: Say) -> Path | None:
         )
         return Path(hf_hub_download(repository, name))
     except Exception as e:  # the Hub's client raises its own errors and, by version, requests' or httpx's
-        say(f"{name} of {repository} could not be had ({(str(e) or type(e).__name__).splitlines()[0]}).")
+        say(f"{name} of {repository} could not be had ({reason(e)}).")
         return None
 
 # %% ../nbs/lib/07_discriminator_weights.ipynb #8acce099

@@ -18,7 +18,7 @@ import torch
 from .audio import write_audio
 from .base import Base, find_voice, folded_weights, load_voice, write_voice
 from .card import Story, head, settings_table, tail
-from .config import check_choice
+from .config import check_choice, reason
 from .metrics import RATE, mel_cepstral_distortion
 from .onnx_file import LENGTHS, largest_difference, write_onnx
 from .run_folder import replace_folder
@@ -201,9 +201,8 @@ def upload(folder: Path, repo_id: str) -> str:
         api.create_repo(repo_id, private=True, exist_ok=True)
         api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="A voice, by vaani export")
     except Exception as error:  # of requests or of httpx, as huggingface_hub's version has it
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(". ")
         raise OSError(
-            f"{repo_id} could not be sent to the Hugging Face Hub ({reason}). Check the connection, and that your token "
+            f"{repo_id} could not be sent to the Hugging Face Hub ({reason(error)}). Check the connection, and that your token "
             f"may write there; {folder} is whole and can be sent again."
         ) from error
     return f"https://huggingface.co/{repo_id}"

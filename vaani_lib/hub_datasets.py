@@ -13,6 +13,8 @@ import re
 import shutil
 from pathlib import Path
 
+from .config import reason
+
 # %% ../nbs/lib/01_hub_datasets.ipynb #3289b034
 def is_saved_dataset(folder: Path) -> bool:
     "Whether datasets.save_to_disk wrote `folder`."
@@ -70,7 +72,7 @@ def _load(source):
         except Exception as error:  # of the Hub, the network or the dataset's own kind
             raise FileNotFoundError(
                 f"There is no folder {source}, and the Hugging Face Hub gave no dataset of that name "
-                f"({str(error).splitlines()[0][:200]})."
+                f"({reason(error)[:200]})."
             ) from error
     return dict(found) if isinstance(found, dict) else {"train": found}
 

@@ -15,6 +15,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 from .base import find_voice
+from .card import split_card
 from .controls import CONTROLS
 from .limits import check_format
 from .job import Cancelled, Job, Recent, sentences_of
@@ -30,11 +31,10 @@ def read_card(name: str) -> tuple[str, str]:
         text = (Path(find_voice(name)) / "README.md").read_text(encoding="utf-8")
     except OSError:  # there is none, or the folder is gone since the voice was loaded
         text = ""
-    front = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
-    licence = re.search(r"^license: *(\S+)", front[1], re.MULTILINE) if front else None
-    body = re.sub(r"!\[[^\]]*\]\([^)]*\)|<[^>]+>", "", text[front.end() :] if front else text)
+    licence, body = split_card(text)
+    body = re.sub(r"!\[[^\]]*\]\([^)]*\)|<[^>]+>", "", body)
     local = re.sub(r"\[([^\]]+)\]\((?!https?:)[^)]*\)", r"\1", body)  # such links lead nowhere on a page
-    return licence[1] if licence else "", local.strip()
+    return licence, local.strip()
 
 # %% ../nbs/lib/13_page.ipynb #23adfeda
 def headline(service: Service) -> str:

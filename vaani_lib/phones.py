@@ -66,7 +66,7 @@ _INDIC = range(0x0900, 0x0D80)
 
 @lru_cache(10_000)
 def parse_word(word: str) -> str:
-    "A word in an Indian script as phones, one character each;  if it cannot be read."
+    "A word in an Indian script as phones, one character each; empty if it cannot be read."
     letters = [c for c in word if c not in "\u200c\u200d"]
     block = {ord(c) // 128 for c in letters}
     if len(block) != 1 or ord(letters[0]) not in _INDIC or not unicodedata.category(letters[0]).startswith("L"):

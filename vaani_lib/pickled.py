@@ -11,6 +11,8 @@ from pathlib import Path
 
 import torch
 
+from .config import reason
+
 # %% ../nbs/lib/04_pickled.ipynb #faad2589
 _POINTER = b"version https://git-lfs.github.com/spec/"
 
@@ -35,14 +37,10 @@ def read_pickled(file: Path) -> dict:
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{file} was not opened: it holds more than tensors, or is damaged, and what else is in such a file can run "
-            f"code. Copy it again from its source; a voice needs nothing but tensors ({_first_line(error)})."
+            f"code. Copy it again from its source; a voice needs nothing but tensors ({reason(error)})."
         ) from error
     except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
-        raise ValueError(f"{file} cannot be read ({_first_line(error)}). Copy it again from its source.") from error
+        raise ValueError(f"{file} cannot be read ({reason(error)}). Copy it again from its source.") from error
     if not isinstance(content, dict):
         raise ValueError(f"{file} holds no table of tensors but a {type(content).__name__}; it is no voice's weights.")
     return content
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".: ")

@@ -14,6 +14,7 @@ import numpy as np
 
 from .audio import resample
 from .base import without_progress_bars
+from .config import reason
 from .layouts import sentence_of
 from .text import normalize
 
@@ -60,9 +61,8 @@ def load_recogniser(name: str) -> Callable[[np.ndarray, int], str]:
             found = pipeline("automatic-speech-recognition", model=str(place), device="cpu")
     except (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError) as error:
         where = "in the folder" if Path(name).is_dir() else "as a folder or on the Hugging Face Hub as"
-        why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(". ")
         raise FileNotFoundError(
-            f"No speech recogniser could be loaded {where} {name} ({why}). Name one that transformers' pipeline "
+            f"No speech recogniser could be loaded {where} {name} ({reason(error)}). Name one that transformers' pipeline "
             '"automatic-speech-recognition" takes, such as a Whisper or Wav2Vec2 model for the language.'
         ) from error
     rate = found.feature_extractor.sampling_rate

@@ -140,7 +140,9 @@ class Voice:
         `settings` are speaking_rate, noise_scale, noise_scale_duration, seed, pitch in semitones, level in dB and sentence_pause
         in seconds, which belongs to the sentence before it. What is None is as the voice's config.json has it; a `seed` that
         is None is another reading each time."""
-        asked = self._ask(text, speaker, **settings)
+        yield from self._say(self._ask(text, speaker, **settings))
+
+    def _say(self, asked: Asked) -> Iterator[Spoken]:
         for line, pause in asked.lines:
             made = self._speak(line, asked.speaker_id, asked.model, asked.seed)
             wav = change_level(shift_pitch(made.wav, made.sample_rate, asked.pitch), made.sample_rate, asked.level)
@@ -153,7 +155,7 @@ class Voice:
         sentences of a voice that is no VITS. `settings` and errors are those of `sentences`."""
         asked = self._ask(text, speaker, **settings)
         if asked.pitch or asked.level or not isinstance(self.model, VitsModel):
-            yield from (made.wav for made in self.sentences(text, speaker, **settings))
+            yield from (made.wav for made in self._say(asked))
             return
         for line, pause in asked.lines:
             if line.silences:
@@ -175,7 +177,7 @@ class Voice:
         pitch: float | None = None,
         level: float | None = None,
         sentence_pause: float | None = None,
-    ) -> "Asked":
+    ) -> Asked:
         "What is to be said and how, checked."
         lines = self._lines(text)
         model = {

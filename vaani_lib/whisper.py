@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration, WhisperProcessor
 
 from .base import find_voice, without_progress_bars
-from .config import read_json
+from .config import read_json, reason
 
 # %% ../nbs/lib/06a_whisper.ipynb #d32b6d04
 @dataclass(frozen=True)
@@ -102,11 +102,12 @@ def load_whisper(name: str | Path, language: str) -> Whisper:
             model = WhisperForConditionalGeneration.from_pretrained(where).float()
             processor = WhisperProcessor.from_pretrained(where)
     except (OSError, ValueError, RuntimeError, TypeError, KeyError, SafetensorError) as e:
-        why = (str(e).strip() or type(e).__name__).splitlines()[0].rstrip(". ")
         if here:
-            raise ValueError(f"The Whisper in {where} cannot be loaded ({why}). Copy it again from its source.") from e
+            raise ValueError(
+                f"The Whisper in {where} cannot be loaded ({reason(e)}). Copy it again from its source."
+            ) from e
         raise FileNotFoundError(
-            f"{where} could not be had from the Hugging Face Hub ({why}). Check the name and the connection, or give a "
+            f"{where} could not be had from the Hugging Face Hub ({reason(e)}). Check the name and the connection, or give a "
             "folder that save_pretrained wrote."
         ) from e
     return make_whisper(model.eval(), processor, language)

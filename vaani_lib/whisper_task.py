@@ -9,14 +9,14 @@ __all__ = ['MOST_VALID', 'VALID_BATCH', 'Batch', 'Clip', 'collate', 'WhisperTask
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .batches import epoch_batches
+from .batches import TensorBatch, epoch_batches
 from .config import WhisperSettings
 from .corpus import PreparedSet, Row
 from .stepper import Phase
@@ -24,20 +24,13 @@ from .whisper import Whisper, log_mel
 
 # %% ../nbs/lib/07b_whisper_task.ipynb #4f8702fa
 @dataclass(frozen=True)
-class Batch:
+class Batch(TensorBatch):
     "One micro-batch."
 
     waveform: Tensor  # (B, T) int16, at the model's rate
     samples: Tensor  # (B,) how many of them are the clip's
     ids: Tensor  # (B, L) int64: the prompt, the text, the end, and ends to fill it up
     tokens: Tensor  # (B,) how many of them are real
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    def to(self, device) -> "Batch":
-        "The same batch on a device."
-        return Batch(*(getattr(self, f.name).to(device) for f in fields(self)))
 
 
 @dataclass(frozen=True)
