@@ -11,7 +11,7 @@ import asyncio
 import json
 from contextlib import asynccontextmanager
 
-from .job import Cancelled, Job, TooLate, sentences_of
+from .job import Cancelled, Job, TooLate, parts_of
 from .limits import check_format
 from .service import REFUSED, Busy
 from .sound_stream import STREAMED, SoundStream
@@ -103,7 +103,7 @@ async def while_connected(receive, job: Job):
 
 
 class Growing:
-    "An ASGI answer: the sound of `job`, each sentence when it is spoken."
+    "An ASGI answer: the sound of `job`, each part of it when it is spoken."
 
     def __init__(self, job: Job, format: str, headers: dict[str, str]):
         self.job, self.format = job, format
@@ -114,10 +114,10 @@ class Growing:
         begun = False
         with SoundStream(self.job.sample_rate, self.format) as stream:
             try:
-                async for sentence in sentences_of(self.job):
+                async for spoken in parts_of(self.job):
                     if not begun:
                         await send({"type": "http.response.start", "status": 200, "headers": raw})
-                    begun, part = True, stream.add(sentence.wav)
+                    begun, part = True, stream.add(spoken.wav)
                     await send({"type": "http.response.body", "body": part, "more_body": True})
             except REFUSED as error:
                 return None if begun else await refusal(error)(scope, receive, send)
@@ -143,7 +143,7 @@ class Answer:
         from starlette.responses import Response
 
         try:
-            async for _ in sentences_of(self.job):
+            async for _ in parts_of(self.job):
                 pass
         except REFUSED as error:
             return refusal(error)

@@ -18,7 +18,7 @@ from .base import find_voice
 from .card import split_card
 from .controls import CONTROLS
 from .limits import check_format
-from .job import Cancelled, Job, Recent, sentences_of
+from .job import Cancelled, Job, Recent, parts_of
 from .script import without_tags
 from .service import REFUSED, Service, log
 from .sound_files import FORMATS
@@ -73,8 +73,7 @@ def status(sentence: str, kind: str = "note", after: str = "") -> str:
 
 def progress(job: Job) -> str:
     "How far a job is, for a person."
-    count = len(job.spoken)
-    return "Waiting for a turn …" if not count else f"{count} sentence{'s' * (count > 1)} spoken …"
+    return f"{job.sound:.1f} s spoken …" if job.spoken else "Waiting for a turn …"
 
 # %% ../nbs/lib/13_page.ipynb #c500fbfe
 LOOK = 0.5  # seconds between two looks at whether anybody listens
@@ -90,11 +89,11 @@ def page_speech(service: Service, recent: Recent):
         try:
             numbers = dict(zip(NUMBERS, values, strict=True))
             wanted = {"text": text, "speaker": speaker, "leave_out": True, **numbers}
-            job = await asyncio.to_thread(service.accept, wanted)
+            job = await asyncio.to_thread(service.accept, wanted, in_pieces=True)
             key = recent.keep(job)
             yield "", status(progress(job))
-            async with aclosing(sentences_of(job, LOOK)) as sentences:
-                async for _ in sentences:
+            async with aclosing(parts_of(job, LOOK)) as parts:
+                async for _ in parts:
                     # what is given twice would begin to play again
                     yield gr.skip() if shown or not job.spoken else player(key), status(progress(job))
                     shown = bool(job.spoken)
@@ -132,8 +131,8 @@ def program_speech(service: Service):
         try:
             check_format(format)
             job = await asyncio.to_thread(service.accept, wanted)
-            async with aclosing(sentences_of(job, LOOK)) as sentences:
-                async for _ in sentences:
+            async with aclosing(parts_of(job, LOOK)) as parts:
+                async for _ in parts:
                     yield None
             with tempfile.TemporaryDirectory(prefix="vaani-") as folder:  # Gradio keeps a copy, for an hour
                 path = Path(folder) / f"vaani.{format}"

@@ -35,7 +35,7 @@ def routes(service: Service, recent: Recent) -> list:
     async def speak(request):
         try:
             wanted, format, stream = read_body(await request.body())
-            return Answer(await asyncio.to_thread(service.accept, wanted), format, stream)
+            return Answer(await asyncio.to_thread(service.accept, wanted, in_pieces=stream), format, stream)
         except REFUSED as error:
             return refusal(error)
 

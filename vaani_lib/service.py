@@ -7,6 +7,7 @@ __all__ = ['log', 'OUTCOMES', 'SECONDS', 'REFUSED', 'Figures', 'Busy', 'Service'
 
 # %% ../nbs/lib/12_service.ipynb #e006d543
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -34,7 +35,7 @@ class Figures:
         self.registry = own = CollectorRegistry()
         self.requests = Counter("vaani_requests", "Requests by how they ended.", ["outcome"], registry=own)
         self.first = Histogram(
-            "vaani_first_sentence_seconds", "From a request to its first sentence.", buckets=SECONDS, registry=own
+            "vaani_first_sound_seconds", "From a request to its first sound.", buckets=SECONDS, registry=own
         )
         self.whole = Histogram(
             "vaani_request_seconds",
@@ -77,7 +78,7 @@ REFUSED = (ValueError, Busy, TooLate, RuntimeError, Cancelled)
 
 
 class Service:
-    "A voice and its queue. `accept` a request, read its sentences with `sentences_of`; any thread may ask."
+    "A voice and its queue. `accept` a request, read what is spoken with `parts_of`; any thread may ask."
 
     def __init__(self, name: str, limits: Limits, load: Callable[[str], Voice] = Voice.load):
         self.limits, self._load = limits, load
@@ -91,13 +92,15 @@ class Service:
         self._thread = threading.Thread(target=self._run, name="vaani voice", daemon=True)
         self._thread.start()
 
-    def accept(self, wanted: dict) -> Job:
-        "A place for `wanted` (see `limits.settings_of`); raises Busy, or ValueError with what is wrong."
+    def accept(self, wanted: dict, in_pieces: bool = False) -> Job:
+        """A place for `wanted` (see `limits.settings_of`); raises Busy, or ValueError with what is wrong.
+
+        `in_pieces`: somebody listens while it is spoken."""
         self._take_place()
         job, voice, name = None, self.voice, self.title
         try:
             settings, note = settings_of(wanted, voice, self.limits)
-            job = Job(voice, name, settings, note, self.limits.seconds, self._ended)
+            job = Job(voice, name, settings, note, self.limits.seconds, self._ended, in_pieces)
         except ValueError:
             self.figures.requests.labels("invalid").inc()
             raise
@@ -168,10 +171,10 @@ class Service:
             self._changed.notify_all()
         outcome = outcome_of(job.error)
         self.figures.requests.labels(outcome).inc()
-        took, sound = time.monotonic() - job.accepted, sum(len(s.wav) / s.sample_rate for s in job.spoken)
+        took = time.monotonic() - job.accepted
         if outcome == "spoken":
             self.figures.whole.observe(took)
-        log.info("%s: %d characters, %.1f s of sound, %.2f s", outcome, len(job.settings.text), sound, took)
+        log.info("%s: %d characters, %.1f s of sound, %.2f s", outcome, len(job.settings.text), job.sound, took)
 
     def _run(self) -> None:
         while step := self._next():
@@ -194,7 +197,7 @@ class Service:
                 self._changed.wait()
 
     def _turn(self, job: Job) -> None:
-        "The next sentence of `job`."
+        "The next sentence of `job`, or the next piece of one."
         if job.check_time() > 0 and not job.over:
             begun = time.monotonic()
             try:
@@ -207,15 +210,15 @@ class Service:
             self.figures.busy.inc(time.monotonic() - begun)
 
     def _speak(self, job: Job) -> None:
-        expected = len(sentences(job.settings.text, str))
-        for sentence in job.made:
-            self.figures.sound.inc(len(sentence.wav) / sentence.sample_rate)
+        expected = math.inf if job.in_pieces else len(sentences(job.settings.text, str))
+        for part in job.made:
+            self.figures.sound.inc(len(part.wav) / part.sample_rate)
             if not job.spoken:
                 self.figures.first.observe(time.monotonic() - job.accepted)
-            job.add(sentence)
+            job.add(part)
             if len(job.spoken) < expected or job.over:
                 return
-            # after the last one, that it was the last is learned now and not a turn later
+            # after the last sentence, that it was the last is learned now and not a turn later
         job.end()
 
     def _load_voice(self, name: str) -> None:
