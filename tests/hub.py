@@ -1,4 +1,5 @@
 """As much of huggingface.co as its own client asks for, from folders of this machine."""
+import base64
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ FILE = re.compile(r"(?:(datasets)/)?([^/]+/[^/]+)/resolve/[^/]+/(.*)")
 
 
 class Hub(BaseHTTPRequestHandler):
-    """`repositories`: {"models/owner/name" or "datasets/owner/name": folder}."""
+    """`repositories`: {"models/owner/name" or "datasets/owner/name": folder}; "new": where repositories are made."""
 
     repositories: dict[str, Path]
 
@@ -26,7 +27,13 @@ class Hub(BaseHTTPRequestHandler):
         self.answer()
 
     def do_POST(self):
-        self.answer(parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())["paths"])
+        body, path = self.rfile.read(int(self.headers["Content-Length"])).decode(), urlsplit(self.path).path
+        take = next((take for way, take in TAKEN.items() if re.fullmatch(way, path)), None)
+        if take is None:
+            return self.answer(parse_qs(body)["paths"])
+        if "Authorization" not in self.headers:
+            return self.send(None, "GatedRepo")
+        self.send(json.dumps(take(self.repositories, path, body)).encode(), "")
 
     def answer(self, paths: list[str] | None = None) -> None:
         asked = urlsplit(self.path)
@@ -53,6 +60,39 @@ class Hub(BaseHTTPRequestHandler):
 
     def log_message(self, *args):
         pass
+
+
+def create(repositories: dict[str, Path], path: str, body: str) -> dict:
+    """A new repository; private.json beside its folder says whether it is private."""
+    asked = json.loads(body)
+    name = f"{asked['organization']}/{asked['name']}" if asked.get("organization") else asked["name"]
+    folder = repositories["new"] / name
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.with_suffix(".private.json").write_text(json.dumps(asked.get("private") or asked.get("visibility") == "private"))
+    repositories[f"models/{name}"] = folder
+    return {"url": f"https://huggingface.co/{name}"}
+
+
+def commit(repositories: dict[str, Path], path: str, body: str) -> dict:
+    """The files of one commit, as lines of JSON."""
+    folder = repositories["/".join(path.split("/")[2:5])]
+    for line in map(json.loads, body.splitlines()):
+        if line["key"] == "file":
+            (folder / line["value"]["path"]).write_bytes(base64.b64decode(line["value"]["content"]))
+    return {"commitUrl": f"https://huggingface.co/{folder.parent.name}/{folder.name}/commit/{COMMIT}", "commitOid": COMMIT, "success": True}
+
+
+def as_files(repositories: dict[str, Path], path: str, body: str) -> dict:
+    """What a client must know before it sends: everything goes into the commit itself."""
+    return {"files": [{"path": file["path"], "uploadMode": "regular", "shouldIgnore": False} for file in json.loads(body)["files"]]}
+
+
+TAKEN = {
+    "/api/repos/create": create,
+    "/api/models/.+/preupload/main": as_files,
+    "/api/models/.+/commit/main": commit,
+    "/api/validate-yaml": lambda repositories, path, body: {"errors": [], "warnings": []},
+}
 
 
 def described(repository: str, folder: Path, what: str | None, inside: str, paths: list[str] | None, recursive: bool):

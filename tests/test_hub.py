@@ -66,3 +66,23 @@ def test_recordings_by_the_name_of_their_dataset_and_its_configuration(tmp_path)
         for text, speaker, split, file in zip(texts, rows["speaker_id"], ("train", "train", "train", "valid"), files)
     ]
     assert unknown.returncode == 1 and "the Hugging Face Hub gave no dataset of that name" in unknown.stderr
+
+
+SENDS = """
+import sys
+from vaani_lib.cli import main
+sys.exit(main(["export", "compact", sys.argv[1], "--to", "hub", "--repo-id", "asha/first", "--consent", "No person speaks."]))
+"""
+
+
+def test_an_exported_voice_is_sent_is_private_and_is_loaded_again_by_its_name(tmp_path):
+    repositories = {"new": tmp_path / "there"}
+    with running_hub(repositories, tmp_path / "home") as environment:
+        sent = python({**environment, "HF_TOKEN": "hf_test"}, SENDS, str(tmp_path / "exported"))
+        again = python(environment, SPEAKS, "asha/first")
+    assert sent.returncode == 0 and "Sent to https://huggingface.co/asha/first, where it is private" in sent.stdout, sent
+    there = tmp_path / "there/asha/first"
+    assert json.loads((there.parent / "first.private.json").read_text()) is True
+    files = {file.name: file.read_bytes() for file in (tmp_path / "exported").iterdir()}
+    assert files == {name: (there / name).read_bytes() for name in files} and "No person speaks." in files["README.md"].decode()
+    assert again.stdout.split()[0] == "('asha',", again
