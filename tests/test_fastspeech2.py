@@ -10,6 +10,7 @@ import torch
 from published_voice import make_voice
 
 from vaani_lib.choices import list_voices
+from vaani_lib.export import export
 from vaani_lib.places import find_runs
 from vaani_lib.run_row import voice_of
 from vaani_lib.sweep import sweep
@@ -66,7 +67,9 @@ def test_all_voices_of_a_checkout_are_listed_and_nothing_is_written_there(checko
     with pytest.raises(ValueError, match="2 voices") as told:
         Voice.load(checkout)
     assert str(checkout / "gujarati/male/model") in str(told.value)
-    assert contents(checkout) == before
+    with pytest.raises(ValueError, match="a voice of FastSpeech2_HS: vaani speaks and serves it"):
+        export(checkout / "gujarati/male", checkout.parent / "exported")
+    assert contents(checkout) == before and not (checkout.parent / "exported").exists()
 
 
 def test_what_git_lfs_has_not_fetched_is_said_with_the_remedy(checkout, tmp_path):

@@ -143,8 +143,12 @@ def find_voice(name: str | Path) -> str:
     for place in (folder, folder / "best", folder / "last"):
         if (place / "config.json").is_file():
             return str(place)
+    if (folder / "model.onnx").is_file():
+        raise ValueError(
+            f"{folder} holds a voice for ONNX programs such as sherpa-onnx. Name the one it was exported from."
+        )
     raise FileNotFoundError(
-        f"{folder} holds no voice: neither config.json nor best/ nor last/ is in it. "
+        f"{folder} holds no voice of VITS: neither config.json nor best/ nor last/ is in it. "
         "Name a run's folder or one that save_pretrained wrote."
     )
 

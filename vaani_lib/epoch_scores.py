@@ -22,7 +22,7 @@ from .reporting import Examples, Shown, choose_sentences, speak, write_samples
 from .retrieval import retrieval
 
 # %% ../nbs/lib/09_epoch_scores.ipynb #1faf1f7c
-LOGGED = ("mel_cepstral_distortion", "pitch_error", "voicing_error", "duration_ratio")
+LOGGED = ("mel_cepstral_distortion", "log_spectral_distance", "pitch_error", "voicing_error", "duration_ratio")
 JUDGED = 12  # sentences, where their score chooses the best voice
 MOST = 20  # recordings that a spoken sentence is told apart from: enough that chance finds hardly any
 

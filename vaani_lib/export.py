@@ -19,6 +19,7 @@ from .audio import write_audio
 from .base import Base, find_voice, folded_weights, load_voice, write_voice
 from .card import Story, head, settings_table, tail
 from .config import check_choice, reason
+from .indic_voices import find_indic_voices
 from .metrics import RATE, mel_cepstral_distortion
 from .onnx_file import LENGTHS, largest_difference, write_onnx
 from .run_folder import replace_folder
@@ -223,6 +224,10 @@ def export(
 ) -> Path:
     "A voice (a run: its best) as the folder `out`, `to` hf, onnx or hub; returns the folder. ValueError, OSError."
     check_choice("kind of export", to, KINDS)
+    if find_indic_voices(name):
+        raise ValueError(
+            f"{name} is a voice of FastSpeech2_HS: vaani speaks and serves it where it lies, and exports none."
+        )
     if to == "hub" and not repo_id:
         raise ValueError("Where on the Hub? Name it with --repo-id your-name/your-voice.")
     if to == "hub" and not dry_run and not consent:

@@ -143,7 +143,7 @@ def largest_difference(base: Base, file: Path, lengths: tuple[int, ...] = LENGTH
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     worst = 0.0
     for tokens in lengths:
-        inputs = inputs_of(base, tokens, seed=tokens, length=1.25)
+        inputs = inputs_of(base, tokens, seed=tokens, noise=0.4, length=1.25, durations=0.5)
         expected = speak_as_transformers(base.model, inputs, seed=tokens)
         frames = expected.shape[1] // int(np.prod(base.model.config.upsample_rates))
         given = {name: value.numpy() for name, value in zip(INPUTS, inputs)}

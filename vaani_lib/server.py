@@ -7,6 +7,7 @@ __all__ = ['routes', 'health_of', 'make_app', 'need_packages', 'open_port', 'ser
 
 # %% ../nbs/lib/13_server.ipynb #acd71f83
 import asyncio
+import errno
 import logging
 import os
 import signal
@@ -111,8 +112,10 @@ def open_port(host: str, port: int) -> socket.socket:
     except OverflowError as error:
         raise ValueError(f"--port is {port}; it must be from 0 to 65535.") from error
     except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise ValueError(f"{host} is no address of this machine; use 127.0.0.1, or 0.0.0.0 for all.") from error
         raise ValueError(
-            f"Port {port} of {host} cannot be had ({error.strerror}). Choose another with --port; 0 finds one."
+            f"Port {port} of {host} cannot be had ({os.strerror(error.errno)}). Choose another with --port; 0 finds one."
         ) from error
 
 # %% ../nbs/lib/13_server.ipynb #fdc31858
