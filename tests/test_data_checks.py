@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from vaani_lib.audio import encode_audio, load_audio, resample, set_level, speech_bounds, speech_level, trim_silence
+from vaani_lib.audio import encode_audio, load_audio, resample, set_level, speech_bounds, speech_level
 from vaani_lib.data_checks import check, prepare_checked
 from vaani_lib.demo import DEMO_VOICES, demo_sentences, make_corpus
 from vaani_lib.espeak import say
@@ -20,6 +20,7 @@ from vaani_lib.layouts import Utterance
 from vaani_lib.measures import Measures
 from vaani_lib.report import CODES
 from vaani_lib.set_checks import Recording, coverage_issues, total_issues
+from vaani_lib.speech import trim_silence
 from vaani_lib.text import COMPACT_CHARACTERS
 
 HUMAN = Path(os.environ.get("VAANI_SHARED_DATA", Path(__file__).resolve().parents[1] / "../shared/data"))
