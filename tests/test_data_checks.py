@@ -165,7 +165,7 @@ SOUND_FAULTS = {
     "too-short": [cut(0.04), cut(0.2), cut(0.45)],
     "too-long": [lambda w, r, g, s=s: wav_bytes(np.resize(w, int(s * r)), r) for s in (21, 35)],
     "edge-silence": [edges(1.1, 0), edges(1.3, 0), edges(0, 2), edges(1.2, 4, room=1e-4), edges(1.5, 2, room=4e-3),
-                     edges(1.3, 2, room=0.02)],
+                     edges(1.3, 2, room=0.01)],
     "noisy": [noisy(snr) for snr in (20, 15, 10, 5, 0)] + [noisy(snr, 0.5) for snr in (15, 10, 0)],
     "narrow-band": [at_rate(8000, back=True), at_rate(11025, back=True)],
     "level": [lambda w, r, g, x=x: wav_bytes(x * w, r) for x in (0.2, 0.15, 0.08, 0.03)],
