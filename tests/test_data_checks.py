@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from vaani_lib.audio import encode_audio, load_audio, resample, set_level, speech_bounds, speech_level, trim_silence
+from vaani_lib.audio import encode_audio, load_audio, resample, set_level, speech_bounds, speech_level
 from vaani_lib.data_checks import check, prepare_checked
 from vaani_lib.demo import DEMO_VOICES, demo_sentences, make_corpus
 from vaani_lib.espeak import say
@@ -20,6 +20,7 @@ from vaani_lib.layouts import Utterance
 from vaani_lib.measures import Measures
 from vaani_lib.report import CODES
 from vaani_lib.set_checks import Recording, coverage_issues, total_issues
+from vaani_lib.speech import trim_silence
 from vaani_lib.text import COMPACT_CHARACTERS
 
 HUMAN = Path(os.environ.get("VAANI_SHARED_DATA", Path(__file__).resolve().parents[1] / "../shared/data"))
@@ -158,10 +159,13 @@ SOUND_FAULTS = {
     "dc-offset": [lambda w, r, g, d=d: wav_bytes(0.5 * w + d, r) for d in (0.01, 0.02, -0.05, 0.3)],
     "nan": [holes(1), holes(50)],
     "silent": [lambda w, r, g: wav_bytes(0 * w, r), lambda w, r, g: wav_bytes(0 * w + 0.2, r),
-               lambda w, r, g: wav_bytes(2e-4 * g.standard_normal(len(w)), r)],
+               lambda w, r, g: wav_bytes(2e-4 * g.standard_normal(len(w)), r),
+               lambda w, r, g: wav_bytes(0.1 * g.standard_normal(len(w)), r),  # loud, but nobody speaks
+               lambda w, r, g: wav_bytes(0.2 * np.sin(2 * np.pi * 50 / r * np.arange(len(w))), r)],
     "too-short": [cut(0.04), cut(0.2), cut(0.45)],
     "too-long": [lambda w, r, g, s=s: wav_bytes(np.resize(w, int(s * r)), r) for s in (21, 35)],
-    "edge-silence": [edges(1.1, 0), edges(1.3, 0), edges(0, 2), edges(1.2, 4, room=1e-4), edges(1.5, 2, room=4e-3)],
+    "edge-silence": [edges(1.1, 0), edges(1.3, 0), edges(0, 2), edges(1.2, 4, room=1e-4), edges(1.5, 2, room=4e-3),
+                     edges(1.3, 2, room=0.01)],
     "noisy": [noisy(snr) for snr in (20, 15, 10, 5, 0)] + [noisy(snr, 0.5) for snr in (15, 10, 0)],
     "narrow-band": [at_rate(8000, back=True), at_rate(11025, back=True)],
     "level": [lambda w, r, g, x=x: wav_bytes(x * w, r) for x in (0.2, 0.15, 0.08, 0.03)],

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from vaani_lib.audio import load_audio, trim_silence
+from vaani_lib.audio import load_audio
 from vaani_lib.cli import main
 from vaani_lib.corpus import load_prepared
 from vaani_lib.demo import demo_sentences
 from vaani_lib.espeak import say
 from vaani_lib.segments import cut_chapter, read_chapters
+from vaani_lib.speech import trim_silence
 
 HUMAN = Path(os.environ.get("VAANI_SHARED_DATA", Path(__file__).resolve().parents[1] / "../shared/data")) / "en_ljspeech32"
 

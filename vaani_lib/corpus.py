@@ -29,7 +29,6 @@ from vaani_lib.audio import (
     resample,
     set_level,
     to_int16,
-    trim_silence,
 )
 from .config import read_json
 from .layouts import Corpus, Utterance, list_audio, locate, name_in, read_corpus
@@ -46,6 +45,7 @@ from vaani_lib.prepared import (
     load_prepared,
     put_back,
 )
+from .speech import trim_silence
 from .spelling import clean
 
 # %% ../nbs/lib/03_corpus.ipynb #875fc943
@@ -134,6 +134,9 @@ def inspect(path: Path, inspection: Inspection, settings: Settings | None = None
         return sha, note | {"unprepared": str(error)}, None
 
 # %% ../nbs/lib/03_corpus.ipynb #6c13b7b4
+_TRIMMING = 2  # the rule by which ends are cut off: what was prepared by another is not used again
+
+
 @dataclass(frozen=True)
 class _Job:
     "What is prepared, how, and what is left out before anything is heard: files, and rows (file, reason, line)."
@@ -146,7 +149,7 @@ class _Job:
 
     @property
     def kept_key(self) -> str:
-        return json.dumps([asdict(self.settings), self.inspection.version])
+        return json.dumps([asdict(self.settings), _TRIMMING, self.inspection.version])
 
     def source(self, shas: list[str]) -> str:
         "A hash over everything that goes in."

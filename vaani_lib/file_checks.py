@@ -41,6 +41,10 @@ class Limits:
     rate: float = 1.5  # times faster or slower than the speaker's median
 
 # %% ../nbs/lib/04_file_checks.ipynb #eb4cf444
+def _speaks(m: Measures, limits: Limits) -> bool:
+    return m.level >= limits.silent and m.heard
+
+
 def sound_issues(name: str, row: int, m: Measures, limits: Limits) -> Iterator[Issue]:
     "The faults of one recording's sound."
     issue = lambda code, severity, value, message: make_issue(code, severity, name, row, value, message)
@@ -51,19 +55,21 @@ def sound_issues(name: str, row: int, m: Measures, limits: Limits) -> Iterator[I
         yield issue("nan", "error", m.bad_samples, f"{m.bad_samples} samples are NaN or infinite")
     if m.level < limits.silent:
         yield issue("silent", "error", m.level, f"nothing is louder than {m.level:.0f} dB")
+    elif not m.heard:
+        yield issue("silent", "error", m.level, "nobody is heard to speak: there is only noise, hum or music")
     if m.channels > 1:
         yield issue("stereo", "warning", m.channels, f"{m.channels} channels; mixed to one")
     if m.rate < limits.sample_rate:
         yield issue("sample-rate", "warning", m.rate, f"{m.rate} Hz: nothing above {m.rate // 2} Hz can be heard")
     yield from _length_issues(issue, m, limits)
-    if not m.bad_samples and m.level >= limits.silent:
+    if not m.bad_samples and _speaks(m, limits):
         yield from _quality_issues(issue, m, limits)
 
 
 def _length_issues(issue, m: Measures, limits: Limits) -> Iterator[Issue]:
     if m.seconds < limits.shortest:
         yield issue("too-short", "error", m.seconds, f"{m.seconds:.2f} s; expected {limits.shortest} s at least")
-    elif m.level >= limits.silent and m.speech < limits.segment:
+    elif _speaks(m, limits) and m.speech < limits.segment:
         yield issue(
             "too-short",
             "warning",
@@ -72,9 +78,9 @@ def _length_issues(issue, m: Measures, limits: Limits) -> Iterator[Issue]:
         )
     if m.seconds > limits.longest:
         yield issue("too-long", "warning", m.seconds, f"{m.seconds:.0f} s; {limits.longest:.0f} s at most fit well")
-    if m.level >= limits.silent and max(m.lead, m.tail) > limits.edge:
-        silence = f"{m.lead:.1f} s of silence before, {m.tail:.1f} s after"
-        yield issue("edge-silence", "note", max(m.lead, m.tail), silence)
+    if _speaks(m, limits) and max(m.lead, m.tail) > limits.edge:
+        without = f"{m.lead:.1f} s without speech before it, {m.tail:.1f} s after"
+        yield issue("edge-silence", "note", max(m.lead, m.tail), without)
 
 # %% ../nbs/lib/04_file_checks.ipynb #a744b1f9
 def _quality_issues(issue, m: Measures, limits: Limits) -> Iterator[Issue]:
@@ -211,7 +217,7 @@ def alignment_issues(
     spelled = not getattr(tokenizer, "phonemize", False) and not getattr(tokenizer, "is_uroman", False)
     if tokenizer is not None and (tokens > frames or not spelled):
         tokens = len(tokenizer(text).input_ids)  # asked only where it can matter: it is slow
-    if tokens > frames and m.seconds >= limits.shortest and m.level >= limits.silent:
+    if tokens > frames and m.seconds >= limits.shortest and _speaks(m, limits):
         yield make_issue(
             "alignment",
             "error",

@@ -17,7 +17,8 @@ import numpy as np
 from scipy import fft  # on float32 several times as quick as numpy's
 
 # %% ../nbs/lib/03_measures.ipynb #d042cd3f
-from .audio import Unusable, decode_audio, frame_levels, load_audio, read_file, speech_bounds, speech_level
+from .audio import Unusable, decode_audio, frame_levels, load_audio, read_file, speech_level
+from .speech import find_speech, hears_speech
 
 # %% ../nbs/lib/03_measures.ipynb #c597ed42
 @dataclass(frozen=True)
@@ -30,8 +31,9 @@ class Measures:
     rate: int = 0
     channels: int = 0
     seconds: float = 0.0
-    lead: float = 0.0  # silence before the speech
-    tail: float = 0.0  # silence after it
+    lead: float = 0.0  # before the speech
+    tail: float = 0.0  # after it
+    heard: bool = True  # whether there is speech in it
     bad_samples: int = 0  # NaN or infinite
     peak: float = 0.0
     level: float = -120.0  # of the speech
@@ -174,12 +176,20 @@ def measure_samples(wav: np.ndarray, rate: int) -> Measures:
     wav = np.nan_to_num(wav, nan=0.0, posinf=0.0, neginf=0.0).mean(axis=1) if bad or channels > 1 else wav[:, 0]
     offset = float(wav.mean())
     centred = wav - np.float32(offset)
-    start, end = speech_bounds(centred, rate)
+    start, end = find_speech(centred, rate)
     spoken = centred[start:end] if end else centred
     times = {"seconds": len(wav) / rate, "lead": start / rate, "tail": (len(wav) - end) / rate if end else 0.0}
+    heard = not end or hears_speech(spoken, rate)
     sound = {"peak": float(np.abs(wav).max()), "clipped": clipped_share(wav), "dc_offset": offset}
     return Measures(
-        rate=rate, channels=channels, bad_samples=bad, sha=sha, **times, **sound, **_heard(centred, spoken, rate)
+        rate=rate,
+        channels=channels,
+        bad_samples=bad,
+        sha=sha,
+        heard=heard,
+        **times,
+        **sound,
+        **_heard(centred, spoken, rate),
     )
 
 
