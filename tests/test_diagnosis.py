@@ -175,6 +175,86 @@ def test_while_a_run_trains_a_fault_is_said_once_and_a_healthy_run_is_left_in_pe
         assert [finding.kind for finding in said if finding.kind != "plateau"] == expected
 
 
+def written(train, valid, wrong, epochs, steps, noise=0.1, jitter=0.01, seed=0):
+    """A recogniser's run, of the time from 0 to 1: noisy training, a validation without noise of its own, and what it writes
+    wrong, which is also counted before the first step."""
+    random, when = np.random.default_rng(seed), np.arange(1, epochs * steps + 1)
+    ends, at = steps * np.arange(1, epochs + 1), steps * np.arange(epochs + 1)
+    loss = train(when / when[-1]) * np.exp(random.normal(0, noise, len(when)))
+    held_out = valid(ends / when[-1]) * np.exp(random.normal(0, jitter, epochs))
+    rates = {"CER": (at, wrong(at / when[-1]) * np.exp(random.normal(0, 3 * jitter, epochs + 1)))}
+    rates |= {"WER": (at, 2 * rates["CER"][1])}
+    losses = {f"Loss/{name}": (when, loss) for name in ("cross_entropy", "total")}
+    losses |= {f"Valid/{name}": (ends, held_out) for name in ("cross_entropy", "total")}
+    return losses | {f"{unit}/normalised": rate for unit, rate in rates.items()} | {"Training/skipped": (when, np.zeros(len(when)))}
+
+
+def better(t):
+    return 0.15 + 0.5 * np.exp(-6 * t)
+
+
+def by_heart(t):
+    return 0.02 + 1.2 * np.exp(-6 * t)
+
+
+def sure(t):
+    return 0.25 + 0.8 * np.exp(-14 * t) + 0.35 * t
+
+
+def learning(t):
+    return 0.1 + 1.2 * np.exp(-2 * t)
+
+
+def learnt(t):
+    return 0.2 + 1.2 * np.exp(-14 * t)
+
+
+WRITTEN_FAULTS = {
+    "overfitting": (by_heart, sure, lambda t: 0.15 + 0.5 * np.exp(-14 * t) + 0.05 * t),
+    "plateau": (learnt, learnt, lambda t: learnt(t) / 2),
+    "explosion": (lambda t: learning(t) + 7 * late(t - 0.4), lambda t: learning(t) + 7 * late(t - 0.4), better),
+    "repetition": (learning, learning, lambda t: better(t) + 0.4 * late(t - 0.2)),
+}
+RUNS = [(12, 20), (14, 300), (30, 30)]
+
+
+@pytest.mark.parametrize("epochs, steps", RUNS)
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("fault", WRITTEN_FAULTS)
+def test_a_recogniser_s_fault_is_named_and_nothing_else(fault, seed, epochs, steps):
+    found = diagnose(written(*WRITTEN_FAULTS[fault], epochs, steps, jitter=0.002, seed=seed), {"learning_rate": 1e-5})
+    assert [finding.kind for finding in found] == [fault]
+    assert "voice" not in str(found[0]) and "sound" not in str(found[0])
+
+
+@pytest.mark.parametrize("epochs, steps", RUNS)
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("noise, jitter", [(0.1, 0.003), (0.5, 0.03)], ids=["quiet", "noisy"])
+@pytest.mark.parametrize(
+    "train, valid, wrong",
+    [
+        (learning, learning, better),
+        (lambda t: 1e-4 + 1.2 * np.exp(-20 * t), lambda t: 0.2 + 0.5 * np.exp(-3 * t), better),
+        (by_heart, sure, lambda t: 0.6 - 0.4 * t),
+        (learning, lambda t: 0.1 + learning(t), lambda t: 0.2 + 0 * t),
+    ],
+    ids=["learning", "by heart, and no worse", "sure of itself, and better", "as many mistakes as before"],
+)
+def test_of_a_healthy_recogniser_nothing_is_said(train, valid, wrong, noise, jitter, seed, epochs, steps):
+    whole = written(train, valid, wrong, epochs, steps, noise, jitter, seed)
+    for part in (1, 0.7, 0.4):  # as it was when less had been trained
+        last = int(part * epochs) * steps
+        assert diagnose({tag: (when[when <= last], values[when <= last]) for tag, (when, values) in whole.items()}) == []
+
+
+def test_a_recogniser_that_does_not_move_is_named_and_one_that_has_settled_is_not():
+    still = written(lambda t: 0.4 + 0 * t, lambda t: 0.4 + 0 * t, lambda t: 0.3 + 0 * t, 6, 20, jitter=0)
+    (found,) = diagnose(still, {"learning_rate": 1e-10})
+    assert found.kind == "standstill" and "1e-10" in found.sentence
+    settled = written(lambda t: 0.4 + 0 * t, lambda t: 0.4 + 0 * t, lambda t: np.where(t > 0, 0.3, 0.31), 6, 20, jitter=0)
+    assert diagnose(settled) == [], "its first epoch made it better"
+
+
 @pytest.mark.parametrize("curves", [{}, {"Loss/total": ([], [])}, {"Loss/total": ([1], [3.0])}, {"Valid/total": ([4], [3.0])}])
 def test_a_run_with_hardly_any_curves_gets_no_diagnosis(curves):
     assert diagnose(curves) == []

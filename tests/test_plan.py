@@ -6,8 +6,11 @@ from io import StringIO
 import huggingface_hub.constants
 import pytest
 
+from vaani_lib import plan as plan_module
 from vaani_lib.cli import main
-from vaani_lib.plan import start_voice
+from vaani_lib.measuring import start_voice
+from vaani_lib.state import copied, save_tensors
+from vaani_lib.whisper import tiny_whisper
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +68,8 @@ def test_drive_holds_what_a_checkpoint_that_was_written_weighs(planned):
         (["--profile", "tpu"], "There is no profile 'tpu'; choose from auto, cpu, colab-t4, v100, a100"),
         (["--profile", "gpu"], "There is no knowing how fast an unknown GPU is"),
         (["--epochs", "0"], "epochs is 0; it must be at least 1"),
+        (["--recipe", "asr"], "There is no recipe 'asr'; choose from vits, whisper"),
+        (["--optimizer", "adamw_8bit"], "--optimizer is for --recipe whisper alone"),
         (["--base", "./no/voice"], "There is no folder ./no/voice"),
         (["--json", "no/such/folder/plan.json"], "There is no folder no/such/folder for --json"),
     ],
@@ -87,3 +92,47 @@ def test_without_the_hub_weights_of_the_same_size_are_measured(monkeypatch):
     base = start_voice("facebook/not-on-this-machine", said.append)
     assert "random weights of the same size" in said[0]
     assert 36e6 < sum(p.numel() for p in base.model.parameters()) < 37e6, "as facebook/mms-tts-*"
+
+
+@pytest.fixture(scope="module")
+def recogniser(tmp_path_factory):
+    """A Whisper that hears eight seconds, as a folder."""
+    folder, whisper = tmp_path_factory.mktemp("recogniser") / "tiny", tiny_whisper(seconds=8, tokens=400)
+    whisper.describe(folder)
+    save_tensors(copied(whisper.weights()), folder / "model.safetensors", {"format": "pt"})
+    return folder, sum(p.numel() for p in whisper.model.parameters())
+
+
+def test_a_recogniser_s_plan_has_its_own_steps_checkpoints_and_memory(recogniser, corpus, tmp_path, monkeypatch, capsys):
+    folder, weights = recogniser
+    monkeypatch.setitem(plan_module.GPUS, "v100", plan_module.GPUS["v100"]._replace(memory=300_000_000))
+    file = tmp_path / "plan.json"
+    assert main(["plan", "--recipe", "whisper", "--data-dir", str(corpus), "--base", str(folder), "--profile", "colab-t4",
+                 "--epochs", "3", "--json", str(file)]) == 0  # fmt: skip
+    out, plan = capsys.readouterr().out, json.loads(file.read_text(encoding="utf-8"))
+    assert "18 clips" in out and "3 epochs of 1 steps, 64 clips a step" in out
+    machines = {machine["profile"]: machine for machine in plan["machines"]}
+    assert list(machines)[0] == "colab-t4" and "v100" not in machines and "V100: it does not fit" in out
+    assert machines["colab-t4"]["gpu_memory"].endswith("of 15.8 GB, 8 × 8 clips")
+    assert machines["a100"]["gpu_memory"].endswith("of 42.4 GB, 16 × 4 clips") and "planned, not measured" in out
+    found, here = plan["measured"], next(m for m in plan["machines"] if m["basis"] == "measured")
+    assert len(found["step_seconds"]) == 1 and here["epoch_seconds"][1] > found["step_seconds"][0] > 0 < found["validation_seconds"]
+    sines = found["frozen"] // 4  # of the encoder's positions, which never learn
+    assert 0 < sines < weights and found["checkpoint"] == 12 * (weights - sines), "weights and two moments of each, in float32"
+    least = 5 * found["checkpoint"] + 2 * found["voice"]
+    assert least < plan["drive_bytes"] < 1.5 * least and plan["assumed"]["share_of_peak"] == [0.05, 0.2]
+
+
+def test_a_recogniser_that_this_machine_cannot_hold_is_planned_all_the_same(recogniser, corpus, monkeypatch, capsys):
+    monkeypatch.setattr(plan_module, "memory_here", lambda: 300_000_000)
+    arguments = ["plan", "--recipe", "whisper", "--data-dir", str(corpus), "--base", str(recogniser[0])]
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "Nothing was measured here" in out and "Measured on" not in out and "T4 (fp16)" in out
+
+
+def test_a_recogniser_that_does_not_fit_where_it_was_planned_for_is_refused_with_a_remedy(recogniser, corpus, monkeypatch, capsys):
+    monkeypatch.setitem(plan_module.GPUS, "colab-t4", plan_module.GPUS["colab-t4"]._replace(memory=300_000_000))
+    arguments = ["plan", "--recipe", "whisper", "--data-dir", str(corpus), "--base", str(recogniser[0]), "--profile", "colab-t4"]
+    assert main(arguments) == 2
+    assert "with one clip at a time, and this GPU has 0.3 GB. Use --optimizer adamw_8bit, --freeze encoder" in capsys.readouterr().err

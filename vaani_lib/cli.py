@@ -168,8 +168,11 @@ def add_run_options(parser: argparse.ArgumentParser, epochs: int, clips: int, fr
 def add_plan_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--data-dir", required=True, help="a prepared set, or a folder of recordings")
-    add_base(parser, "facebook/mms-tts-guj", "the voice to start from")
-    add("--epochs", type=int, help="of the whole run (default: 200)")
+    add("--recipe", default="vits", help="vits: plan `vaani train`, whisper: plan `vaani whisper` (default: vits)")
+    add("--base", help="as for that command (default: its own)")
+    add("--epochs", type=int, help="of the whole run (default: as for that command)")
+    add("--freeze", metavar="PARTS", help="as for that command")
+    add("--optimizer", help="as for `vaani whisper`")
     add(
         "--profile",
         default="auto",

@@ -196,7 +196,12 @@ def plan_command(args: argparse.Namespace) -> int:
     from vaani_lib.plan import in_words, make_plan
 
     check_place(args.json)
-    plan = make_plan(args.data_dir, args.base, args.profile, args.epochs)
+    chosen = {} if args.freeze is None else {"freeze": parts_of(args.freeze)}
+    if args.optimizer is not None:
+        if args.recipe != "whisper":
+            raise ValueError("--optimizer is for --recipe whisper alone; a voice's moments are small.")
+        chosen["optimizer"] = args.optimizer
+    plan = make_plan(args.data_dir, args.base, args.profile, args.epochs, recipe=args.recipe, **chosen)
     print(in_words(plan))
     if args.json:
         write_json(args.json, plan.to_json())

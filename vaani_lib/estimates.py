@@ -17,7 +17,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from .config import PROFILES, TrainSettings
+from .config import PROFILES, Profile, RunSettings
 
 # %% ../nbs/lib/02_estimates.ipynb #e736dddc
 class Range(NamedTuple):
@@ -50,21 +50,26 @@ def _rounded(value: float, digits: int, way: Callable[[float], int]) -> float:
 
 # %% ../nbs/lib/02_estimates.ipynb #634c915e
 class Gpu(NamedTuple):
-    "One to be rented: dollars an hour in Colab, and the data sheet's peak in 16 bits on tensor cores, TFLOP/s."
+    "One to be rented: dollars an hour in Colab, the data sheet's peak in 16 bits on tensor cores, TFLOP/s, and bytes."
 
     name: str
     price: float
     peak: float
+    memory: int
 
 
-GPUS = {"colab-t4": Gpu("T4", 0.18, 65), "v100": Gpu("V100", 0.49, 125), "a100": Gpu("A100", 1.18, 312)}
+GPUS = {
+    "colab-t4": Gpu("T4", 0.18, 65, 15_800_000_000),
+    "v100": Gpu("V100", 0.49, 125, 16_900_000_000),
+    "a100": Gpu("A100", 1.18, 312, 42_400_000_000),
+}
 UTILISATION = Range(0.03, 0.10)
 CALL_SECONDS = Range(5e-6, 25e-6)
 
 
-def seconds_on(gpu: Gpu, flop: float, calls: float) -> Range:
-    "What so much work takes; at best the calls hide behind the arithmetic, at worst one waits for the other."
-    at_best, at_worst = (flop / (gpu.peak * 1e12 * share) for share in (UTILISATION.high, UTILISATION.low))
+def seconds_on(gpu: Gpu, flop: float, calls: float, share: Range = UTILISATION) -> Range:
+    "What so much work takes at a `share` of the peak; at best the calls hide behind the arithmetic, at worst each waits."
+    at_best, at_worst = (flop / (gpu.peak * 1e12 * part) for part in (share.high, share.low))
     return Range(max(at_best, calls * CALL_SECONDS.low), at_worst + calls * CALL_SECONDS.high)
 
 # %% ../nbs/lib/02_estimates.ipynb #7e002de2
@@ -89,9 +94,9 @@ def count_work(run: Callable[[], object]) -> tuple[int, int]:
 # %% ../nbs/lib/02_estimates.ipynb #c788ad66
 @dataclass(frozen=True)
 class Measured:
-    "What was found here. `flop` and `calls` are of one clip and one micro-batch; sizes are bytes."
+    "What was found here. `flop` and `calls` are of one clip and one micro-batch that learn; sizes are bytes."
 
-    step_seconds: tuple[float, ...]
+    step_seconds: tuple[float, ...]  # empty where this machine is too small for one
     validation_seconds: float  # of the whole validation set
     keeping_seconds: float  # samples, voices and checkpoint at the end of an epoch
     flop: float
@@ -100,6 +105,8 @@ class Measured:
     frozen: int
     voice: int
     samples: int  # of one epoch
+    valid_flop: float  # of the whole validation set, and
+    valid_calls: float
 
 # %% ../nbs/lib/02_estimates.ipynb #499305b7
 SESSION_HOURS, DRIFT = 12, 1.25  # a free Colab session; the same step takes that much more in a busy minute
@@ -114,6 +121,7 @@ class Machine:
     basis: str  # "measured" or "estimate"
     epoch: Range
     price: float | None
+    memory: str = ""  # planned, of a GPU's
 
     def row(self, epochs: int) -> dict:
         "For the table and for JSON: hours, sessions and dollars of so many epochs."
@@ -124,7 +132,7 @@ class Machine:
         )
 
 
-def machine_here(settings: TrainSettings, profile: str, steps: int, found: Measured) -> Machine:
+def machine_here(settings: RunSettings, profile: str, steps: int, found: Measured) -> Machine:
     "This one, as measured."
     threads = torch.get_num_threads()
     name = (
@@ -140,12 +148,12 @@ def machine_here(settings: TrainSettings, profile: str, steps: int, found: Measu
     return Machine(name, profile, "measured", epoch, GPUS[profile].price if rented else None)
 
 
-def machine_elsewhere(profile: str, clips: int, valid_clips: int, steps: int, found: Measured) -> Machine:
-    "A GPU that is not here, estimated from the work counted here."
-    gpu, cut = GPUS[profile], PROFILES[profile]
-    training = seconds_on(gpu, clips * found.flop, steps * cut.grad_accum * found.calls)
-    # validation is the forward pass alone, about a third of the work
-    batches = math.ceil(valid_clips / cut.batch_size)
-    validation = seconds_on(gpu, valid_clips * found.flop / 3, batches * found.calls / 3)
+def machine_elsewhere(
+    profile: str, clips: int, steps: int, found: Measured, cut: Profile | None = None, share: Range = UTILISATION
+) -> Machine:
+    "A GPU that is not here, estimated from the work counted here; `cut`: a step's, by default a voice's."
+    gpu, cut = GPUS[profile], cut or PROFILES[profile]
+    training = seconds_on(gpu, clips * found.flop, steps * cut.grad_accum * found.calls, share)
+    validation = seconds_on(gpu, found.valid_flop, found.valid_calls, share)
     keeping = Range(found.keeping_seconds / 2, found.keeping_seconds * 2)
     return Machine(f"{gpu.name} ({cut.precision})", profile, "estimate", training + validation + keeping, gpu.price)

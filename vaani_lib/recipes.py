@@ -110,8 +110,13 @@ class VitsData:
     settings: TrainSettings
     left_out: tuple[str, ...]  # one sentence for each row that this voice cannot be trained on
 
+    @property
+    def lengths(self) -> list[int]:
+        "By which a step's clips are chosen: those of a length together."
+        return [clip.frames for clip in self.clips]
+
     def epoch(self, epoch: int) -> list[list[int]]:
-        return epoch_batches([c.frames for c in self.clips], self.settings.effective_batch, self.settings.seed, epoch)
+        return epoch_batches(self.lengths, self.settings.effective_batch, self.settings.seed, epoch)
 
     def load(self, step: list[int]) -> list[Batch]:
         return micro_batches(self.clips, step, self.settings.batch_size, self.settings.segment_frames)

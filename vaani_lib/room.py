@@ -14,7 +14,8 @@ from pathlib import Path
 
 from drive_sync import SnapshotBroken, Store, run_bytes
 from .base import Base
-from .trainer import Trainer
+from .config import RunSettings
+from .stepper import Task
 from .whisper import Whisper
 
 # %% ../nbs/lib/08_room.ipynb #030112e8
@@ -31,13 +32,13 @@ class Sizes:
 STEP_BYTES = 1000  # of the curves: about a dozen values
 
 
-def sizes(trainer: Trainer, base: Base | Whisper, steps_an_epoch: int, epoch_bytes: int) -> Sizes:
+def sizes(task: Task, settings: RunSettings, base: Base | Whisper, steps_an_epoch: int, epoch_bytes: int) -> Sizes:
     "Sizes for a whole run in float32; `epoch_bytes`: of what is made after an epoch to be heard or read."
-    settings, weights = trainer.settings, base.model.state_dict()
+    weights = base.model.state_dict()
     fixed = {name for name, p in base.model.named_parameters() if not p.requires_grad}
     frozen = 4 * sum(weights[name].numel() for name in fixed)
     voice = 4 * sum(t.numel() for t in weights.values())
-    learning = [p for m in trainer.task.modules.values() for p in m.parameters() if p.requires_grad]
+    learning = [p for m in task.modules.values() for p in m.parameters() if p.requires_grad]
     steps = min(settings.epochs * steps_an_epoch, settings.max_steps or float("inf"))
     history = steps / steps_an_epoch * epoch_bytes + steps * STEP_BYTES
     each = 3 * 4 if settings.optimizer == "adamw" else 4 + 2  # bytes: a weight and AdamW's two moments

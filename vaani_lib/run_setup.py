@@ -191,7 +191,7 @@ def check_reading(record: dict, data: VitsData | WhisperData, say: Callable[[str
 
 def whole_run(trainer: Trainer, base: Base | Whisper, data: Data, examples: Examples) -> Sizes:
     "What the run will take on a disk by its end."
-    return sizes(trainer, base, len(data.epoch(0)), examples.epoch_bytes)
+    return sizes(trainer.task, trainer.settings, base, len(data.epoch(0)), examples.epoch_bytes)
 
 # %% ../nbs/lib/10_run_setup.ipynb #1861c362
 def start_weights(found: Found | None, trainer: Trainer, say: Callable[[str], object]) -> None:

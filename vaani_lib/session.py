@@ -121,11 +121,11 @@ class Session(Callback):
         means, seconds = {k: v / self.sums["steps"] for k, v in self.sums.items()}, self.epoch_timer.passed()
         self.sums, self.epoch_timer.since = {}, self.epoch_timer.clock()
         self._log({f"Valid/{k}": v for k, v in valid.items()}, done.step)
-        findings = tuple(map(str, self.diagnosis.news()))
         if not math.isfinite(valid["total"]):
             lost = f"epoch {done.epoch}: the validation loss is not finite, so nothing of this epoch was kept."
-            return self.folder.say(" ".join([lost, *findings]))
+            return self.folder.say(" ".join([lost, *map(str, self.diagnosis.news())]))
         shown = self._show(f"validation_e{done.epoch:04d}", done.step, scored=True)
+        findings = tuple(map(str, self.diagnosis.news()))  # in what was shown, too
         metric = (shown.figures | {f"Valid/{k}": v for k, v in valid.items()}).get(self.headline.best_tag)
         self.best = self.folder.settle()["best"]  # one that a full disk did not take is none
         better = self.best is None or is_lower(metric, self.best["metric"])

@@ -7,6 +7,7 @@ __all__ = ['LossHistory', 'Trend', 'scatter', 'trend']
 
 # %% ../nbs/lib/07_trends.ipynb #d46da8b0
 from collections.abc import Mapping
+from math import comb
 from typing import NamedTuple
 
 import numpy as np
@@ -35,7 +36,11 @@ class LossHistory:
 
     def valid(self, loss: str) -> np.ndarray:
         "The validation's value of each epoch, (E,); NaN where none was logged."
-        steps, values = self.curves.get(f"Valid/{loss}", (np.zeros(0, int), np.zeros(0)))
+        return self.at_ends(f"Valid/{loss}")
+
+    def at_ends(self, tag: str) -> np.ndarray:
+        "The same of any curve, such as a figure of what an epoch shows."
+        steps, values = self.curves.get(tag, (np.zeros(0, int), np.zeros(0)))
         found = dict(zip(steps.tolist(), values))
         return np.array([found.get(end, np.nan) for end in self.ends.tolist()])
 
@@ -52,9 +57,9 @@ class Trend(NamedTuple):
         return self.change < -4 * self.error
 
 
-def scatter(values: np.ndarray) -> float:
-    "Standard deviation of a curve's noise, from the differences of neighbours."
-    return float(1.4826 * np.median(np.abs(np.diff(values))) / np.sqrt(2))
+def scatter(values: np.ndarray, order: int = 1) -> float:
+    "Standard deviation of a curve's noise, from the differences of neighbours; `order` 2: from theirs, whatever the slope."
+    return float(1.4826 * np.median(np.abs(np.diff(values, order))) / np.sqrt(comb(2 * order, order)))
 
 
 def trend(values: np.ndarray, noise: float = 0.0) -> Trend:

@@ -104,9 +104,13 @@ class WhisperData:
     settings: WhisperSettings
     left_out: tuple[str, ...]  # one sentence for each row that this model cannot be trained on
 
+    @property
+    def lengths(self) -> list[int]:
+        "By which a step's clips are chosen: those of a length together."
+        return [len(clip.ids) for clip in self.clips]
+
     def epoch(self, epoch: int) -> list[list[int]]:
-        lengths = [len(clip.ids) for clip in self.clips]
-        return epoch_batches(lengths, self.settings.effective_batch, self.settings.seed, epoch)
+        return epoch_batches(self.lengths, self.settings.effective_batch, self.settings.seed, epoch)
 
     def load(self, step: list[int]) -> list[Batch]:
         return self._cut([self.clips[i] for i in step], self.settings.batch_size)
