@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 # %% ../nbs/lib/01_text.ipynb #ba542fa2
-from . import marks, numerals, quantities
+from . import dates_and_times, marks, numerals, quantities
 from .language import Language, known_languages, load_language
 from .latin import latin_word
 from .spelling import RULES as SPELLING
@@ -48,12 +48,14 @@ READING = (
     marks.misread_signs,
     marks.visarga,
     marks.tags,
+    marks.powers,
     marks.plain_characters,
     marks.digits,
+    marks.abbreviations_in_place,
     marks.addresses,
     quantities.phone_numbers,
-    quantities.dates,
-    quantities.times,
+    dates_and_times.dates,
+    dates_and_times.times,
     quantities.money,
     quantities.units,
     marks.abbreviations,
@@ -69,7 +71,9 @@ READING = (
     unread_characters,
     marks.punctuation,
 )
-_READ_DIGITS = {quantities.phone_numbers, quantities.dates, quantities.times, quantities.money, quantities.units} | {
+_READ_DIGITS = {quantities.phone_numbers, quantities.money, quantities.units} | {
+    dates_and_times.dates,
+    dates_and_times.times,
     numerals.fractions,
     numerals.ordinals,
     numerals.codes,
