@@ -90,7 +90,7 @@ def _unit_patterns(lang: Language) -> tuple[re.Pattern, re.Pattern]:
 @cache
 def _between_units(lang: Language) -> tuple[re.Pattern, re.Pattern]:
     "The slash of રૂપિયા/કિલો and કિલોમીટર/કલાક, and the hyphen of 20 ટકા-30 ટકા, each with the name before it."
-    named = [money[form] for money in lang["money"] for form in ("one", "many")] + [lang["units"]["percent"]]
+    named = [money[form] for money in lang["money"] for form in ("one", "many", "cents")] + [lang["units"]["percent"]]
     names = "|".join(sorted(map(re.escape, {*named, *lang["units"]["names"].values()}), key=len, reverse=True))
     scales = "|".join(map(re.escape, set(lang["scales"].values())))
     per = re.compile(rf"(?<![{lang.letter}])({names})\s?/\s?(?=(?:{lang['units']['per_what']}){lang.case_end})")
