@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['make_parser', 'add_base', 'add_train_options', 'add_run_options', 'add_plan_options', 'add_bench_options',
-           'add_say_options', 'add_whisper_options', 'add_score_options', 'add_export_options', 'add_serve_options',
-           'sentence_of', 'quiet_libraries', 'main']
+           'add_say_options', 'add_text_options', 'add_whisper_options', 'add_score_options', 'add_export_options',
+           'add_serve_options', 'sentence_of', 'quiet_libraries', 'main']
 
 # %% ../nbs/lib/14_cli.ipynb #f7012dee
 import argparse
@@ -78,9 +78,7 @@ def make_parser() -> argparse.ArgumentParser:
         command("whisper", whisper_command, "vaani whisper --data-dir prepared --output-dir runs --run listener")
     )
     add_say_options(command("say", say_command, 'vaani say "કેમ છો?" --model runs/first --out hello.wav'))
-    text = command("text", text_command, 'vaani text "૧૫/૮/૧૯૪૭ના રોજ, ₹500"')
-    text.add_argument("text")
-    text.add_argument("--language", default="gu", help="gu or hi (default: gu)")
+    add_text_options(command("text", text_command, 'vaani text "૧૫/૮/૧૯૪૭ના રોજ, ₹500"'))
     add_score_options(command("score", score_command, "vaani score runs/first --data-dir prepared"))
     diagnose = command("diagnose", diagnose_command, "vaani diagnose runs/first")
     diagnose.add_argument("run", help="a run's folder")
@@ -205,6 +203,16 @@ def add_say_options(parser: argparse.ArgumentParser) -> None:
     add("--level", type=float, help="dB louder; it never clips")
     add("--sentence-pause", type=float, metavar="S", help="seconds between two sentences (default: 0.25)")
     add("--seed", type=int, default=0, help="the same seed gives the same samples (default: 0)")
+
+# %% ../nbs/lib/14_cli.ipynb #f1483cc8
+def add_text_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("text")
+    parser.add_argument("--language", help="gu or hi (default: gu)")
+    parser.add_argument(
+        "--base",
+        help="a voice, also to learn which characters it does not know: a Hub id, a folder of save_pretrained, a run or "
+        "compact (default: none; the text is read by the language's table alone)",
+    )
 
 # %% ../nbs/lib/14_cli.ipynb #1fa24b5c
 def add_whisper_options(parser: argparse.ArgumentParser) -> None:

@@ -117,9 +117,17 @@ def say_command(args: argparse.Namespace) -> int:
 
 def text_command(args: argparse.Namespace) -> int:
     "Show how a text is read aloud, and which rule changed what"
-    from vaani_lib.text import explain
+    from vaani_lib.text import explain, report_for
 
-    print(explain(args.text, args.language).report())
+    if not args.text.strip():
+        raise ValueError("There is no text to read. Write it behind vaani text, in quotes.")
+    if args.base and args.language:
+        raise ValueError("Give --base or --language; a voice knows its language.")
+    print(
+        report_for(args.text, tokenizer_of(args.base))
+        if args.base
+        else explain(args.text, args.language or "gu").report()
+    )
     return 0
 
 

@@ -140,6 +140,7 @@ def _unknown(issue, text: str, reading: Explanation, tokenizer) -> Iterator[Issu
 
 # %% ../nbs/lib/04_file_checks.ipynb #97549d98
 _SAID_SO = "Nothing to do if it is said like this; otherwise write it as it is said."
+_LEFT_OUT = "Nothing to do in the text; leave the clip out if that noise is in the recording."
 
 
 def _tags(issue, text: str, reading: Explanation) -> Iterator[Issue]:
@@ -148,8 +149,14 @@ def _tags(issue, text: str, reading: Explanation) -> Iterator[Issue]:
     if tags and all(tag not in reading.text and re.search(r"_(letter|word|શબ્દ)", tag.casefold()) for tag in tags):
         said = " ".join(_changed(text, reading.text, lambda words: "_" in words)[1].split()[:5])
         yield issue("tags", "note", len(tags), f"{tags[0]!r} is read as {said!r}", _SAID_SO)
+    elif tags and any(
+        step.rule == "tags" and tags[0] in step.before and tags[0] not in step.after for step in reading.steps
+    ):
+        yield issue("tags", "warning", len(tags), f"{tags[0]!r} is left out when the text is read", _LEFT_OUT)
     elif tags:
-        yield issue("tags", "warning", len(tags), f"{tags[0]!r} is not spoken")
+        said = _changed(text, reading.text, lambda words: tags[0].split()[0] in words)[1]
+        how = f"read as {said[:80]!r}" if said else "read as it stands"
+        yield issue("tags", "warning", len(tags), f"{tags[0]!r} is {how}")
 
 
 def _is_figure(words: str) -> bool:

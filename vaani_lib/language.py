@@ -79,7 +79,7 @@ def _counted(lang: Language, n: int) -> str:
     table = lang["numbers"]
     for name, zeros in table["scales"]:
         count, rest = divmod(n, 10**zeros)
-        if count:
+        if count and (zeros <= 7 or n < 10**12):  # from there on crores are counted: દસ લાખ કરોડ
             return f"{cardinal(lang, count)} {name}" + (f" {_counted(lang, rest)}" if rest else "")
     if n < 100:
         return lang.words[n]
@@ -111,7 +111,7 @@ def amount(lang: Language, written: str) -> str:
     if "," in whole and not _GROUPED.fullmatch(whole):
         return ", ".join(amount(lang, part) for part in written.split(","))
     plain = whole.replace(",", "")
-    by_digit = len(plain) > 18 or plain == "00" or (plain[0] == "0" and len(plain) > 2)
+    by_digit = len(plain) > 28 or plain == "00" or (plain[0] == "0" and len(plain) > 2)
     words = [digits(lang, plain) if by_digit else cardinal(lang, int(plain))]
     return f" {lang['numbers']['point']} ".join(words + [digits(lang, part) for part in decimals])
 

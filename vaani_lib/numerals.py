@@ -108,7 +108,7 @@ def ordinals(text: str, lang: Language) -> str:
 
 # %% ../nbs/lib/00f_numerals.ipynb #86504bd9
 _CODE = re.compile(
-    r"(?<![A-Za-z0-9])(?:[A-Z]{2}[ -]?\d{1,2}[ -]?[A-Z]{1,3}[ -]?\d{4}"  # a vehicle's number, also with spaces
+    r"(?<![A-Za-z0-9])(?<!\d\.)(?:[A-Z]{2}[ -]?\d{1,2}[ -]?[A-Z]{1,3}[ -]?\d{4}"  # a vehicle's number, also with spaces
     r"|(?!\d+[xX]\d)(?=[A-Za-z-]*\d)(?=[\d-]*[A-Za-z])[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*(?:\.\d+)*)(?![A-Za-z0-9])",
     re.ASCII,
 )

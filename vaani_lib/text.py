@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['READING', 'COMPACT_CHARACTERS', 'english', 'unread_characters', 'Step', 'Explanation', 'explain', 'normalize',
-           'language_of', 'spoken', 'unknown_characters', 'unread']
+           'language_of', 'spoken', 'unknown_characters', 'unread', 'report_for']
 
 # %% ../nbs/lib/01_text.ipynb #b5e9241c
 import difflib
@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 # %% ../nbs/lib/01_text.ipynb #ba542fa2
-from . import marks, numerals, quantities
+from . import dates_and_times, marks, numerals, quantities
 from .language import Language, known_languages, load_language
 from .latin import latin_word
 from .spelling import RULES as SPELLING
@@ -48,12 +48,14 @@ READING = (
     marks.misread_signs,
     marks.visarga,
     marks.tags,
+    marks.powers,
     marks.plain_characters,
     marks.digits,
+    marks.abbreviations_in_place,
     marks.addresses,
     quantities.phone_numbers,
-    quantities.dates,
-    quantities.times,
+    dates_and_times.dates,
+    dates_and_times.times,
     quantities.money,
     quantities.units,
     marks.abbreviations,
@@ -69,7 +71,9 @@ READING = (
     unread_characters,
     marks.punctuation,
 )
-_READ_DIGITS = {quantities.phone_numbers, quantities.dates, quantities.times, quantities.money, quantities.units} | {
+_READ_DIGITS = {quantities.phone_numbers, quantities.money, quantities.units} | {
+    dates_and_times.dates,
+    dates_and_times.times,
     numerals.fractions,
     numerals.ordinals,
     numerals.codes,
@@ -108,9 +112,13 @@ class Explanation:
             f"  {step.rule:{width}}  {_visible(a)} → {_visible(b)}" for step in self.steps for a, b in step.changes()
         ]
         if self.unread:
-            listed = ", ".join(f"{_visible(c)!r}" + (f" ({n} times)" if n > 1 else "") for c, n in self.unread.items())
-            lines.append(f"Not read: {listed}.")
+            lines.append(f"Not read: {_listed(self.unread)}.")
         return "\n".join([self.text, *lines])
+
+
+def _listed(characters: dict[str, int]) -> str:
+    "Characters and how often, for a person."
+    return ", ".join(f"{_visible(c)!r}" + (f" ({n} times)" if n > 1 else "") for c, n in characters.items())
 
 
 def _visible(text: str) -> str:
@@ -192,6 +200,14 @@ def unread(text: str, tokenizer) -> dict[str, int]:
     left_out = explain(text, language).unread if language else {}
     unknown = Counter(left_out) + Counter(unknown_characters(spoken(text, tokenizer), tokenizer))
     return dict(sorted(unknown.items(), key=lambda item: (-item[1], item[0])))
+
+
+def report_for(text: str, tokenizer) -> str:
+    "For a person: how the voice of `tokenizer` reads `text`, rule by rule, and which characters it would not say."
+    language, dropped = language_of(tokenizer), unread(text, tokenizer)
+    read = explain(text, language) if language else Explanation(clean(text), (), {})
+    unsaid = f"The voice would not say {_listed(dropped)}." if dropped else "The voice knows every character of it."
+    return f"{Explanation(read.text, read.steps, {}).report()}\n{unsaid}"
 
 # %% ../nbs/lib/01_text.ipynb #209dc65b
 _GUJARATI = "".join(c for c in map(chr, range(0x0A81, 0x0AE4)) if unicodedata.category(c) in ("Lo", "Mn", "Mc"))
