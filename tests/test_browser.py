@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -18,8 +19,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tiny_voice import make_recordings, make_voice
+
 from vaani_lib.cli import main
 from vaani_lib.demo import demo_sentences, make_corpus, plant_faults
+from vaani_lib.runs import read_curves
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is missing: see requirements-dev.txt")
 REPO = Path(__file__).resolve().parents[1]
@@ -181,11 +185,19 @@ def open_notebook(lab, browser, tmp_path_factory):
 
 def run_all(page, seconds: float = 240) -> None:
     """Run → Run All Cells, once the kernel stands, and waits for the last cell."""
+    begin_all(page)
+    wait_for_all(page, seconds)
+
+
+def begin_all(page) -> None:
     page.wait_for_function(IDLE, polling=100)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+
+
+def wait_for_all(page, seconds: float = 240) -> None:
     page.wait_for_function(SETTLED, timeout=1000 * seconds, polling=200)
-    page.wait_for_function(IDLE, polling=100)
+    page.wait_for_function(IDLE, timeout=1000 * seconds, polling=100)
 
 
 def keep_picture(page, tmp_path_factory, name: str) -> None:
@@ -314,6 +326,55 @@ def test_training_ends_in_a_voice_that_can_be_heard(open_notebook, lab):
     assert (lab.folder / "work/runs/first-voice/best/config.json").is_file()
     sounds = hear(page, page.locator(".jp-OutputArea-output audio"))
     assert sounds and all(map(can_be_heard, sounds)), describe(sounds)
+
+
+SMALLER = "from dataclasses import replace\nsettings = replace(settings, batch_size=2, grad_accum=2, segment_frames=8)"
+
+
+def write_small_training(folder: Path, **form: str | int) -> None:
+    """training.ipynb up to its lessons, with other values in its form, and a step that takes a tenth of the time."""
+    whole = json.loads((REPO / "nbs/training.ipynb").read_text(encoding="utf-8"))
+    texts = ["".join(cell["source"]) for cell in whole["cells"]]
+    last = next(number for number, text in enumerate(texts) if "import Lessons" in text)
+    train = next(number for number, text in enumerate(texts) if "drive_sync.mount(" in text)
+    for number, text in enumerate(texts[:last]):
+        for field, value in form.items():
+            text = re.sub(rf"^{field} = .*?(?= *(?:#|$))", lambda found: f"{field} = {value!r}", text, flags=re.MULTILINE)
+        whole["cells"][number]["source"] = text
+    smaller = {"cell_type": "code", "id": "smaller", "execution_count": None, "metadata": {}, "outputs": [], "source": SMALLER}
+    whole["cells"][:] = [*whole["cells"][:train], smaller, *whole["cells"][train:last]]
+    (folder / "interrupted.ipynb").write_text(json.dumps(whole), encoding="utf-8")
+
+
+def test_training_is_interrupted_by_the_stop_button_and_run_all_goes_on(lab, browser, tmp_path):
+    epochs, recordings = 3, make_recordings(tmp_path, slice(36)).with_name("recordings")
+    write_small_training(lab.folder, DATA_DIR=str(recordings), BASE=str(make_voice(tmp_path / "voice")), RUN="interrupted", EPOCHS=epochs)
+    run, page = lab.folder / "work/runs/interrupted", browser.new_page()
+    try:
+        page.goto(f"{lab.url}/doc/tree/interrupted.ipynb?token={TOKEN}")
+        begin_all(page)
+        board = page.locator(".jp-OutputArea-output", has=page.get_by_label("steps done"))
+        first_row = board.locator("tbody tr")
+        first_row.first.wait_for(timeout=240_000)
+        page.locator("[data-command='notebook:interrupt-kernel'], [data-command='kernelmenu:interrupt']").first.click()
+        board.filter(has_text="has stopped; run the cell again to go on").wait_for(timeout=120_000)
+        wait_for_all(page)
+        assert page.evaluate(COMPLAINTS) == []
+        epoch, step = map(int, re.search(r"Stopped after (\d+) epochs, (\d+) steps", page.locator(".jp-Notebook").inner_text()).groups())
+        assert 1 <= epoch < epochs and list((run / "checkpoints").glob(f"*s{step:06d}*")), sorted(os.listdir(run / "checkpoints"))
+        begin_all(page)
+        page.get_by_text(re.compile(f"Going on with interrupted: .* from the checkpoint of epoch {epoch}, step {step} in the run")).wait_for()
+        board.filter(has_text="is finished").wait_for(timeout=240_000)
+        wait_for_all(page)
+        assert page.evaluate(COMPLAINTS) == [] and f"epoch {epochs} of {epochs}" in board.inner_text()
+        assert hear(page, page.locator(".jp-OutputArea-output audio").last)
+    finally:
+        page.close()
+        lab.end_kernels()
+    done = json.loads((run / "run.json").read_text())["progress"]
+    assert done["epoch"] == epochs and done["step"] > step
+    steps = read_curves(run)[0]["Loss/reconstruction"].steps
+    assert steps.tolist() == list(range(1, done["step"] + 1)), "each step once: none was lost, and none done again"
 
 
 FIRST_PLAYER = "([panel, old]) => panel.querySelector('audio') && panel.querySelector('audio').src !== old"
