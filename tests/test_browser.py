@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
+from forms import fill_in
 from tiny_voice import make_recordings, make_voice
 
 from vaani_lib.cli import main
@@ -256,6 +256,10 @@ def test_data_checks_shows_and_plays_what_is_wrong(checks):
     assert drawn(page.locator(".jp-OutputArea-output img"))
 
 
+# The number of the clip that a review shows, where it is the last of its list; 0 elsewhere.
+PLACE = "review => { const [, at, last] = review.innerText.match(/(\\d+) of (\\d+):/); return at === last ? +at : 0 }"
+
+
 def test_clips_are_decided_on_by_key_and_click_undone_and_the_clean_set_is_written(checks):
     review = checks.locator(".jp-OutputArea-output .vaani-review").first
     keys, status, text = review.get_by_label("decide by key"), review.get_by_role("status"), review.locator("textarea")
@@ -269,7 +273,16 @@ def test_clips_are_decided_on_by_key_and_click_undone_and_the_clean_set_is_writt
         lists.select_option([option for option in lists.locator("option").all_inner_texts() if name in option][0])
         review.locator("li").filter(has_text=name).first.wait_for()
 
+    for button, place in (("Next", "2 of"), ("Back", "1 of"), ("Back", "of")):
+        before = review.locator("code").inner_text()
+        review.get_by_role("button", name=button).click()
+        review.locator("code").filter(has_not_text=before).wait_for()
+        assert place in review.inner_text()
+    assert checks.evaluate(PLACE, review.element_handle()) > 2, "before the first comes the last"
+    review.get_by_label("play at once").check()
     turn_to("clipped")
+    checks.wait_for_function("review => review.querySelector('audio').currentTime > 0", arg=review.element_handle())
+    review.get_by_label("play at once").uncheck()
     assert all(map(can_be_heard, hear(checks, review.locator("audio")))) and review.locator("svg image").count() == 1
     keys.press("r")
     says("faulty_clipped.wav is rejected")
@@ -338,9 +351,7 @@ def write_small_training(folder: Path, **form: str | int) -> None:
     last = next(number for number, text in enumerate(texts) if "import Lessons" in text)
     train = next(number for number, text in enumerate(texts) if "drive_sync.mount(" in text)
     for number, text in enumerate(texts[:last]):
-        for field, value in form.items():
-            text = re.sub(rf"^{field} = .*?(?= *(?:#|$))", lambda found: f"{field} = {value!r}", text, flags=re.MULTILINE)
-        whole["cells"][number]["source"] = text
+        whole["cells"][number]["source"] = fill_in(text, **form)
     smaller = {"cell_type": "code", "id": "smaller", "execution_count": None, "metadata": {}, "outputs": [], "source": SMALLER}
     whole["cells"][:] = [*whole["cells"][:train], smaller, *whole["cells"][train:last]]
     (folder / "interrupted.ipynb").write_text(json.dumps(whole), encoding="utf-8")
@@ -479,12 +490,16 @@ def test_the_voice_changes_presets_are_kept_and_the_sound_is_exported(tuning):
     tuning.says("example/second is ready")
     second = tuning.speak()
     assert len(first[0]) != len(second[0]) or not np.array_equal(first[0], second[0])
-    link = tuning.view.get_by_role("link", name="Download")
-    tuning.click("Export")
-    link.wait_for()
-    assert link.get_attribute("download").endswith(".mp3")
-    exported = hear_sources(tuning.page, [link.get_attribute("href")])[0]
-    assert abs(len(exported) - len(second[0])) < 100, "the same sound, with an ID3 tag before it"
+    tuning.view.get_by_label("speaker", exact=True).select_option("dev")
+    other = tuning.speak()
+    assert len(other[0]) != len(second[0]) or np.abs(other[0] - second[0]).max() > 1000, "another speaker"
+    for kind in ("mp3", "wav", "ogg"):
+        tuning.view.locator("select", has=tuning.page.locator("option", has_text="ogg")).select_option(kind)
+        tuning.click("Export")
+        link = tuning.view.locator(f"a[download$='.{kind}']")
+        link.wait_for()
+        exported = hear_sources(tuning.page, [link.get_attribute("href")])[0]
+        assert abs(len(exported) - len(other[0])) < 400, "the same sound, and the text beside it"
     tuning.view.get_by_placeholder("name of a preset").fill("browser")
     tuning.click("Keep preset")
     tuning.says("presets.json")
@@ -494,14 +509,29 @@ def test_the_voice_changes_presets_are_kept_and_the_sound_is_exported(tuning):
     tuning.page.wait_for_function(READOUT, arg=[tuning.view.element_handle(), "1.00"])
     kept.select_option("browser")
     tuning.page.wait_for_function(READOUT.replace("===", "!=="), arg=[tuning.view.element_handle(), "1.00"])
+    rate = tuning.press("speaking rate", "ArrowLeft")
+    tuning.click("Write into voice")
+    tuning.says("VitsModel and vaani say speak so from now on")
+    file = Path(tuning.status.inner_text().removeprefix("Written into ").partition(": ")[0])
+    assert file.parent.name == "second" and abs(json.loads(file.read_text())["speaking_rate"] - rate) < 0.006
 
 
 def test_a_blind_vote_is_cast_by_key_and_by_button_and_stands_in_the_file(tuning, lab):
     page = tuning.page
     booth = page.locator(".jp-OutputArea-output .vaani-booth").first
+    status, texts = booth.get_by_role("status"), ["કેમ છો?", "આજે સવારે.", "તમે આવશો?"]
+    for side, key in (("A", "Home"), ("B", "End")):
+        tuning.press("speaking rate", key)
+        booth.get_by_role("button", name=f"Keep as {side}").click()
+        booth.get_by_text(re.compile(rf"^{side}: example/.* speaking rate {'0.5' if side == 'A' else '2'}")).wait_for()
+    booth.get_by_role("button", name="Hear A and B").click()
+    status.filter(has_text="A and B, equally loud").wait_for()
+    slow, fast = hear(page, booth.locator("audio"))
+    assert len(slow) > 2 * len(fast) and can_be_heard(fast), describe([slow, fast])
+    booth.locator("textarea").fill("\n".join(texts))
+    booth.get_by_label("order (seed)").fill("5")
     booth.get_by_placeholder("your name").fill("Browser")
     booth.get_by_role("button", name="Begin blind test").click()
-    status = booth.get_by_role("status")
     for number, vote in enumerate("121", 1):
         status.filter(has_text=f"Sentence {number} of 3").wait_for()
         page.wait_for_function("booth => !booth.querySelector('.vaani-vote-1').disabled", arg=booth.element_handle())
@@ -516,6 +546,7 @@ def test_a_blind_vote_is_cast_by_key_and_by_button_and_stands_in_the_file(tuning
     said = status.inner_text()
     with open(said[said.index("The votes are in ") + len("The votes are in ") : -1], encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
+    assert sorted(row["text"] for row in rows) == sorted(texts) and {row["seed"] for row in rows} == {"5"}
     assert [row["choice"] for row in rows] == [row[which] for row, which in zip(rows, ("first", "second", "first"), strict=True)]
     assert f"preferred {sum(row['choice'] == 'B' for row in rows)} of 3 times" in said
     booth.get_by_role("button", name="All results").click()
@@ -664,6 +695,8 @@ def test_curves_are_chosen_smoothed_and_drawn_in_place(experiments):
     assert len(set(seen)) == len(seen)
     assert panel.view.locator("img").get_attribute("alt") == "Valid/reconstruction and Valid/reconstruction of careful, cut-off"
     assert panel.view.locator("img").bounding_box()["height"] == height, "the page does not jump"
+    panel.another("img", lambda: panel.view.get_by_label("and beside", exact=True).select_option("nothing"))
+    assert panel.view.locator("img").get_attribute("alt") == "Valid/reconstruction of careful, cut-off", "one curve alone"
     panel.another("img", lambda: panel.view.get_by_label("bold", exact=True).check())
 
 
@@ -674,8 +707,8 @@ def test_the_row_of_players_says_another_sentence_and_one_player_at_a_time_is_he
     assert len(first) == 2 and all(map(can_be_heard, first)), describe(first)
     assert "no best voice yet" in panel.view.inner_text(), "the one that was cut off says why it is silent"
 
-    def say() -> None:
-        panel.view.locator("textarea").fill("કેમ છો?")
+    def say(text: str = "કેમ છો?") -> None:
+        panel.view.locator("textarea").fill(text)
         panel.view.get_by_role("button", name="Speak").click()
 
     panel.another("audio", say)
@@ -688,3 +721,19 @@ def test_the_row_of_players_says_another_sentence_and_one_player_at_a_time_is_he
         experiments.wait_for_function("player => player.currentTime > 0 && !player.paused", arg=player.element_handle())
         assert other.evaluate("player => player.paused")
     players.nth(1).evaluate("player => player.pause()")
+    seed = panel.view.locator(".widget-hslider").locator("[role=slider], .ui-slider-handle")
+    voices, speaker = panel.view.get_by_label("voice", exact=True), panel.view.get_by_label("speaker", exact=True)
+    for change in (lambda: seed.press("PageUp"), lambda: speaker.fill("dev")):
+        change()
+        panel.another("audio", say)
+        panel.status.filter(has_text="3 of 3").wait_for()
+    voices.select_option("last")
+    say()
+    panel.view.get_by_text("It has no last voice yet.").nth(2).wait_for()
+    assert not players.count(), "only the best voices were kept"
+    voices.select_option("best")
+    say("એક બે ત્રણ. " * 100)
+    panel.status.filter(has_text="speaks").wait_for()
+    panel.view.get_by_role("button", name="Stop").click()
+    panel.status.filter(has_text="Stopped: ").wait_for()
+    assert panel.status.inner_text() != "Stopped: 3 of 3 had their turn."

@@ -64,13 +64,13 @@ def test_a_run_on_drive_is_compared_spoken_and_noted_like_one_that_is_here(place
 
 
 def test_tensorboard_shows_the_chosen_runs_with_all_their_curves_and_samples(place, tmp_path):
-    from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer  # what TensorBoard reads with
+    from tensorboard.backend.event_processing import plugin_event_multiplexer  # what TensorBoard reads with
 
     for name in ("bold", "left-out"):
         shutil.copytree(place / "runs" / "a", tmp_path / "runs" / name, ignore=shutil.ignore_patterns("checkpoints"))
     compared = Comparison(find_runs([tmp_path / "runs", place / "drive"], tmp_path / "copies"))
     board = tensorboard_folder(compared.runs, tmp_path / "board", ["a", "bold"])
-    shown = EventMultiplexer().AddRunsFromDirectory(str(board))
+    shown = plugin_event_multiplexer.EventMultiplexer().AddRunsFromDirectory(str(board))
     shown.Reload()
     assert set(shown.Runs()) == {"a", "bold"} and set(compared.curves) == {"a", "bold", "left-out"}
     for name in shown.Runs():
