@@ -597,6 +597,11 @@ compared = Comparison(find_runs([runs]))
 curves = CurvePanel(compared, Selection(list(compared.curves)))
 display(RunTable(compared).view)
 curves.view"""
+COLAB_EARS = """from vaani_lib.booth import Booth
+from vaani_lib.run_row import RunRow
+row = RunRow(compared, Selection(list(compared.curves)), "કેમ છો?")
+display(Booth(panel, "કેમ છો?", tempfile.mkdtemp()).view)
+row.view"""
 COLAB_REVIEW_CELL = """from vaani_lib.data_checks import check
 from vaani_lib.decisions import Decisions
 from vaani_lib.demo import demo_sentences, make_corpus, plant_faults
@@ -616,7 +621,7 @@ def test_the_panels_work_with_colab_s_ipywidgets(browser, tmp_path_factory):
     if got.returncode:
         pytest.skip(f"ipywidgets 7.7.1 could not be had: {got.stderr.strip()[-300:]}")
     cell = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
-    cells = [cell | {"id": f"cell-{number}", "source": source} for number, source in enumerate((COLAB_CELL, COLAB_REVIEW_CELL, COLAB_RUNS))]
+    cells = [cell | {"id": f"cell-{number}", "source": source} for number, source in enumerate((COLAB_CELL, COLAB_REVIEW_CELL, COLAB_RUNS, COLAB_EARS))]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     (folder / "colab.ipynb").write_text(json.dumps({"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}))
     environment = settings_of(home)
@@ -633,11 +638,27 @@ def test_the_panels_work_with_colab_s_ipywidgets(browser, tmp_path_factory):
         assert len(panel.speak("કેમ છો? આજે સવારે.")) == 3
         page.locator("th button", has_text="epochs").click()
         assert page.locator("table").first.evaluate(FIRST_COLUMN) == ["careful", "bold"]
-        page.locator(".jp-OutputArea-output textarea").last.fill("a note")
-        page.get_by_role("button", name="Keep note").click()
+        notes = Panel(page, page.get_by_role("button", name="Keep note"))
+        notes.view.locator("textarea").fill("a note")
+        notes.view.get_by_role("button", name="Keep note").click()
         page.locator("tr", has_text="bold").filter(has_text="a note").wait_for()
         curves = Panel(page, page.get_by_text("smoothing", exact=True))
         curves.another("img", lambda: curves.view.locator(".ui-slider-handle").press("PageDown"))
+        row = Panel(page, page.get_by_text("sentence", exact=True))
+        row.view.get_by_role("button", name="Speak").click()
+        row.status.filter(has_text="2 of 2 had their turn").wait_for()
+        assert all(map(can_be_heard, hear(page, row.view.locator("audio")))) and row.view.locator("audio").count() == 2
+        booth = page.locator(".jp-OutputArea-output .vaani-booth").first
+        booth.get_by_role("button", name="Keep as A").click()
+        panel.press("speaking rate", "PageDown")
+        booth.get_by_role("button", name="Keep as B").click()
+        booth.get_by_placeholder("your name").fill("Browser")
+        booth.get_by_role("button", name="Begin blind test").click()
+        booth.get_by_role("status").filter(has_text="Sentence 1 of 1").wait_for()
+        page.wait_for_function("booth => !booth.querySelector('.vaani-vote-1').disabled", arg=booth.element_handle())
+        assert booth.locator("audio").count() == 2
+        booth.get_by_label("vote by key").press("1")
+        booth.get_by_role("status").filter(has_text="of 1 times").wait_for()
         review = page.locator(".jp-OutputArea-output .vaani-review").first
         review.get_by_label("decide by key").press("r")
         review.get_by_role("status").filter(has_text="is rejected").wait_for()
