@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -17,9 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from forms import fill_in
+from tiny_voice import make_recordings, make_voice
 
 from vaani_lib.cli import main
 from vaani_lib.demo import demo_sentences, make_corpus, plant_faults
+from vaani_lib.runs import read_curves
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is missing: see requirements-dev.txt")
 REPO = Path(__file__).resolve().parents[1]
@@ -181,11 +185,19 @@ def open_notebook(lab, browser, tmp_path_factory):
 
 def run_all(page, seconds: float = 240) -> None:
     """Run → Run All Cells, once the kernel stands, and waits for the last cell."""
+    begin_all(page)
+    wait_for_all(page, seconds)
+
+
+def begin_all(page) -> None:
     page.wait_for_function(IDLE, polling=100)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+
+
+def wait_for_all(page, seconds: float = 240) -> None:
     page.wait_for_function(SETTLED, timeout=1000 * seconds, polling=200)
-    page.wait_for_function(IDLE, polling=100)
+    page.wait_for_function(IDLE, timeout=1000 * seconds, polling=100)
 
 
 def keep_picture(page, tmp_path_factory, name: str) -> None:
@@ -244,6 +256,10 @@ def test_data_checks_shows_and_plays_what_is_wrong(checks):
     assert drawn(page.locator(".jp-OutputArea-output img"))
 
 
+# The number of the clip that a review shows, where it is the last of its list; 0 elsewhere.
+PLACE = "review => { const [, at, last] = review.innerText.match(/(\\d+) of (\\d+):/); return at === last ? +at : 0 }"
+
+
 def test_clips_are_decided_on_by_key_and_click_undone_and_the_clean_set_is_written(checks):
     review = checks.locator(".jp-OutputArea-output .vaani-review").first
     keys, status, text = review.get_by_label("decide by key"), review.get_by_role("status"), review.locator("textarea")
@@ -257,7 +273,16 @@ def test_clips_are_decided_on_by_key_and_click_undone_and_the_clean_set_is_writt
         lists.select_option([option for option in lists.locator("option").all_inner_texts() if name in option][0])
         review.locator("li").filter(has_text=name).first.wait_for()
 
+    for button, place in (("Next", "2 of"), ("Back", "1 of"), ("Back", "of")):
+        before = review.locator("code").inner_text()
+        review.get_by_role("button", name=button).click()
+        review.locator("code").filter(has_not_text=before).wait_for()
+        assert place in review.inner_text()
+    assert checks.evaluate(PLACE, review.element_handle()) > 2, "before the first comes the last"
+    review.get_by_label("play at once").check()
     turn_to("clipped")
+    checks.wait_for_function("review => review.querySelector('audio').currentTime > 0", arg=review.element_handle())
+    review.get_by_label("play at once").uncheck()
     assert all(map(can_be_heard, hear(checks, review.locator("audio")))) and review.locator("svg image").count() == 1
     keys.press("r")
     says("faulty_clipped.wav is rejected")
@@ -314,6 +339,53 @@ def test_training_ends_in_a_voice_that_can_be_heard(open_notebook, lab):
     assert (lab.folder / "work/runs/first-voice/best/config.json").is_file()
     sounds = hear(page, page.locator(".jp-OutputArea-output audio"))
     assert sounds and all(map(can_be_heard, sounds)), describe(sounds)
+
+
+SMALLER = "from dataclasses import replace\nsettings = replace(settings, batch_size=2, grad_accum=2, segment_frames=8)"
+
+
+def write_small_training(folder: Path, **form: str | int) -> None:
+    """training.ipynb up to its lessons, with other values in its form, and a step that takes a tenth of the time."""
+    whole = json.loads((REPO / "nbs/training.ipynb").read_text(encoding="utf-8"))
+    texts = ["".join(cell["source"]) for cell in whole["cells"]]
+    last = next(number for number, text in enumerate(texts) if "import Lessons" in text)
+    train = next(number for number, text in enumerate(texts) if "drive_sync.mount(" in text)
+    for number, text in enumerate(texts[:last]):
+        whole["cells"][number]["source"] = fill_in(text, **form)
+    smaller = {"cell_type": "code", "id": "smaller", "execution_count": None, "metadata": {}, "outputs": [], "source": SMALLER}
+    whole["cells"][:] = [*whole["cells"][:train], smaller, *whole["cells"][train:last]]
+    (folder / "interrupted.ipynb").write_text(json.dumps(whole), encoding="utf-8")
+
+
+def test_training_is_interrupted_by_the_stop_button_and_run_all_goes_on(lab, browser, tmp_path):
+    epochs, recordings = 3, make_recordings(tmp_path, slice(36)).with_name("recordings")
+    write_small_training(lab.folder, DATA_DIR=str(recordings), BASE=str(make_voice(tmp_path / "voice")), RUN="interrupted", EPOCHS=epochs)
+    run, page = lab.folder / "work/runs/interrupted", browser.new_page()
+    try:
+        page.goto(f"{lab.url}/doc/tree/interrupted.ipynb?token={TOKEN}")
+        begin_all(page)
+        board = page.locator(".jp-OutputArea-output", has=page.get_by_label("steps done"))
+        first_row = board.locator("tbody tr")
+        first_row.first.wait_for(timeout=240_000)
+        page.locator("[data-command='notebook:interrupt-kernel'], [data-command='kernelmenu:interrupt']").first.click()
+        board.filter(has_text="has stopped; run the cell again to go on").wait_for(timeout=120_000)
+        wait_for_all(page)
+        assert page.evaluate(COMPLAINTS) == []
+        epoch, step = map(int, re.search(r"Stopped after (\d+) epochs, (\d+) steps", page.locator(".jp-Notebook").inner_text()).groups())
+        assert 1 <= epoch < epochs and list((run / "checkpoints").glob(f"*s{step:06d}*")), sorted(os.listdir(run / "checkpoints"))
+        begin_all(page)
+        page.get_by_text(re.compile(f"Going on with interrupted: .* from the checkpoint of epoch {epoch}, step {step} in the run")).wait_for()
+        board.filter(has_text="is finished").wait_for(timeout=240_000)
+        wait_for_all(page)
+        assert page.evaluate(COMPLAINTS) == [] and f"epoch {epochs} of {epochs}" in board.inner_text()
+        assert hear(page, page.locator(".jp-OutputArea-output audio").last)
+    finally:
+        page.close()
+        lab.end_kernels()
+    done = json.loads((run / "run.json").read_text())["progress"]
+    assert done["epoch"] == epochs and done["step"] > step
+    steps = read_curves(run)[0]["Loss/reconstruction"].steps
+    assert steps.tolist() == list(range(1, done["step"] + 1)), "each step once: none was lost, and none done again"
 
 
 FIRST_PLAYER = "([panel, old]) => panel.querySelector('audio') && panel.querySelector('audio').src !== old"
@@ -418,12 +490,16 @@ def test_the_voice_changes_presets_are_kept_and_the_sound_is_exported(tuning):
     tuning.says("example/second is ready")
     second = tuning.speak()
     assert len(first[0]) != len(second[0]) or not np.array_equal(first[0], second[0])
-    link = tuning.view.get_by_role("link", name="Download")
-    tuning.click("Export")
-    link.wait_for()
-    assert link.get_attribute("download").endswith(".mp3")
-    exported = hear_sources(tuning.page, [link.get_attribute("href")])[0]
-    assert abs(len(exported) - len(second[0])) < 100, "the same sound, with an ID3 tag before it"
+    tuning.view.get_by_label("speaker", exact=True).select_option("dev")
+    other = tuning.speak()
+    assert len(other[0]) != len(second[0]) or np.abs(other[0] - second[0]).max() > 1000, "another speaker"
+    for kind in ("mp3", "wav", "ogg"):
+        tuning.view.locator("select", has=tuning.page.locator("option", has_text="ogg")).select_option(kind)
+        tuning.click("Export")
+        link = tuning.view.locator(f"a[download$='.{kind}']")
+        link.wait_for()
+        exported = hear_sources(tuning.page, [link.get_attribute("href")])[0]
+        assert abs(len(exported) - len(other[0])) < 400, "the same sound, and the text beside it"
     tuning.view.get_by_placeholder("name of a preset").fill("browser")
     tuning.click("Keep preset")
     tuning.says("presets.json")
@@ -433,14 +509,29 @@ def test_the_voice_changes_presets_are_kept_and_the_sound_is_exported(tuning):
     tuning.page.wait_for_function(READOUT, arg=[tuning.view.element_handle(), "1.00"])
     kept.select_option("browser")
     tuning.page.wait_for_function(READOUT.replace("===", "!=="), arg=[tuning.view.element_handle(), "1.00"])
+    rate = tuning.press("speaking rate", "ArrowLeft")
+    tuning.click("Write into voice")
+    tuning.says("VitsModel and vaani say speak so from now on")
+    file = Path(tuning.status.inner_text().removeprefix("Written into ").partition(": ")[0])
+    assert file.parent.name == "second" and abs(json.loads(file.read_text())["speaking_rate"] - rate) < 0.006
 
 
 def test_a_blind_vote_is_cast_by_key_and_by_button_and_stands_in_the_file(tuning, lab):
     page = tuning.page
     booth = page.locator(".jp-OutputArea-output .vaani-booth").first
+    status, texts = booth.get_by_role("status"), ["કેમ છો?", "આજે સવારે.", "તમે આવશો?"]
+    for side, key in (("A", "Home"), ("B", "End")):
+        tuning.press("speaking rate", key)
+        booth.get_by_role("button", name=f"Keep as {side}").click()
+        booth.get_by_text(re.compile(rf"^{side}: example/.* speaking rate {'0.5' if side == 'A' else '2'}")).wait_for()
+    booth.get_by_role("button", name="Hear A and B").click()
+    status.filter(has_text="A and B, equally loud").wait_for()
+    slow, fast = hear(page, booth.locator("audio"))
+    assert len(slow) > 2 * len(fast) and can_be_heard(fast), describe([slow, fast])
+    booth.locator("textarea").fill("\n".join(texts))
+    booth.get_by_label("order (seed)").fill("5")
     booth.get_by_placeholder("your name").fill("Browser")
     booth.get_by_role("button", name="Begin blind test").click()
-    status = booth.get_by_role("status")
     for number, vote in enumerate("121", 1):
         status.filter(has_text=f"Sentence {number} of 3").wait_for()
         page.wait_for_function("booth => !booth.querySelector('.vaani-vote-1').disabled", arg=booth.element_handle())
@@ -455,6 +546,7 @@ def test_a_blind_vote_is_cast_by_key_and_by_button_and_stands_in_the_file(tuning
     said = status.inner_text()
     with open(said[said.index("The votes are in ") + len("The votes are in ") : -1], encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
+    assert sorted(row["text"] for row in rows) == sorted(texts) and {row["seed"] for row in rows} == {"5"}
     assert [row["choice"] for row in rows] == [row[which] for row, which in zip(rows, ("first", "second", "first"), strict=True)]
     assert f"preferred {sum(row['choice'] == 'B' for row in rows)} of 3 times" in said
     booth.get_by_role("button", name="All results").click()
@@ -505,6 +597,11 @@ compared = Comparison(find_runs([runs]))
 curves = CurvePanel(compared, Selection(list(compared.curves)))
 display(RunTable(compared).view)
 curves.view"""
+COLAB_EARS = """from vaani_lib.booth import Booth
+from vaani_lib.run_row import RunRow
+row = RunRow(compared, Selection(list(compared.curves)), "કેમ છો?")
+display(Booth(panel, "કેમ છો?", tempfile.mkdtemp()).view)
+row.view"""
 COLAB_REVIEW_CELL = """from vaani_lib.data_checks import check
 from vaani_lib.decisions import Decisions
 from vaani_lib.demo import demo_sentences, make_corpus, plant_faults
@@ -524,7 +621,7 @@ def test_the_panels_work_with_colab_s_ipywidgets(browser, tmp_path_factory):
     if got.returncode:
         pytest.skip(f"ipywidgets 7.7.1 could not be had: {got.stderr.strip()[-300:]}")
     cell = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
-    cells = [cell | {"id": f"cell-{number}", "source": source} for number, source in enumerate((COLAB_CELL, COLAB_REVIEW_CELL, COLAB_RUNS))]
+    cells = [cell | {"id": f"cell-{number}", "source": source} for number, source in enumerate((COLAB_CELL, COLAB_REVIEW_CELL, COLAB_RUNS, COLAB_EARS))]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     (folder / "colab.ipynb").write_text(json.dumps({"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}))
     environment = settings_of(home)
@@ -541,11 +638,27 @@ def test_the_panels_work_with_colab_s_ipywidgets(browser, tmp_path_factory):
         assert len(panel.speak("કેમ છો? આજે સવારે.")) == 3
         page.locator("th button", has_text="epochs").click()
         assert page.locator("table").first.evaluate(FIRST_COLUMN) == ["careful", "bold"]
-        page.locator(".jp-OutputArea-output textarea").last.fill("a note")
-        page.get_by_role("button", name="Keep note").click()
+        notes = Panel(page, page.get_by_role("button", name="Keep note"))
+        notes.view.locator("textarea").fill("a note")
+        notes.view.get_by_role("button", name="Keep note").click()
         page.locator("tr", has_text="bold").filter(has_text="a note").wait_for()
         curves = Panel(page, page.get_by_text("smoothing", exact=True))
         curves.another("img", lambda: curves.view.locator(".ui-slider-handle").press("PageDown"))
+        row = Panel(page, page.get_by_text("sentence", exact=True))
+        row.view.get_by_role("button", name="Speak").click()
+        row.status.filter(has_text="2 of 2 had their turn").wait_for()
+        assert all(map(can_be_heard, hear(page, row.view.locator("audio")))) and row.view.locator("audio").count() == 2
+        booth = page.locator(".jp-OutputArea-output .vaani-booth").first
+        booth.get_by_role("button", name="Keep as A").click()
+        panel.press("speaking rate", "PageDown")
+        booth.get_by_role("button", name="Keep as B").click()
+        booth.get_by_placeholder("your name").fill("Browser")
+        booth.get_by_role("button", name="Begin blind test").click()
+        booth.get_by_role("status").filter(has_text="Sentence 1 of 1").wait_for()
+        page.wait_for_function("booth => !booth.querySelector('.vaani-vote-1').disabled", arg=booth.element_handle())
+        assert booth.locator("audio").count() == 2
+        booth.get_by_label("vote by key").press("1")
+        booth.get_by_role("status").filter(has_text="of 1 times").wait_for()
         review = page.locator(".jp-OutputArea-output .vaani-review").first
         review.get_by_label("decide by key").press("r")
         review.get_by_role("status").filter(has_text="is rejected").wait_for()
@@ -603,6 +716,8 @@ def test_curves_are_chosen_smoothed_and_drawn_in_place(experiments):
     assert len(set(seen)) == len(seen)
     assert panel.view.locator("img").get_attribute("alt") == "Valid/reconstruction and Valid/reconstruction of careful, cut-off"
     assert panel.view.locator("img").bounding_box()["height"] == height, "the page does not jump"
+    panel.another("img", lambda: panel.view.get_by_label("and beside", exact=True).select_option("nothing"))
+    assert panel.view.locator("img").get_attribute("alt") == "Valid/reconstruction of careful, cut-off", "one curve alone"
     panel.another("img", lambda: panel.view.get_by_label("bold", exact=True).check())
 
 
@@ -613,8 +728,8 @@ def test_the_row_of_players_says_another_sentence_and_one_player_at_a_time_is_he
     assert len(first) == 2 and all(map(can_be_heard, first)), describe(first)
     assert "no best voice yet" in panel.view.inner_text(), "the one that was cut off says why it is silent"
 
-    def say() -> None:
-        panel.view.locator("textarea").fill("કેમ છો?")
+    def say(text: str = "કેમ છો?") -> None:
+        panel.view.locator("textarea").fill(text)
         panel.view.get_by_role("button", name="Speak").click()
 
     panel.another("audio", say)
@@ -627,3 +742,19 @@ def test_the_row_of_players_says_another_sentence_and_one_player_at_a_time_is_he
         experiments.wait_for_function("player => player.currentTime > 0 && !player.paused", arg=player.element_handle())
         assert other.evaluate("player => player.paused")
     players.nth(1).evaluate("player => player.pause()")
+    seed = panel.view.locator(".widget-hslider").locator("[role=slider], .ui-slider-handle")
+    voices, speaker = panel.view.get_by_label("voice", exact=True), panel.view.get_by_label("speaker", exact=True)
+    for change in (lambda: seed.press("PageUp"), lambda: speaker.fill("dev")):
+        change()
+        panel.another("audio", say)
+        panel.status.filter(has_text="3 of 3").wait_for()
+    voices.select_option("last")
+    say()
+    panel.view.get_by_text("It has no last voice yet.").nth(2).wait_for()
+    assert not players.count(), "only the best voices were kept"
+    voices.select_option("best")
+    say("એક બે ત્રણ. " * 100)
+    panel.status.filter(has_text="speaks").wait_for()
+    panel.view.get_by_role("button", name="Stop").click()
+    panel.status.filter(has_text="Stopped: ").wait_for()
+    assert panel.status.inner_text() != "Stopped: 3 of 3 had their turn."

@@ -1,6 +1,7 @@
-"""training and data_checks in a stand-in for Colab: its package, its mount, its shell; no network and no widget."""
+"""The notebooks in a stand-in for Colab: its package, its mount, its shell; no network and no browser."""
 import json
 import os
+import shutil
 import sys
 import types
 from importlib.machinery import ModuleSpec
@@ -9,13 +10,19 @@ from pathlib import Path
 import google.protobuf  # so that there is a package google, as there is in Colab
 import IPython
 import pytest
+from forms import fill_in
 from IPython.core.inputtransformer2 import TransformerManager
+from tiny_voice import make_recordings, make_voice, narrow_discriminators
 
 import drive_sync
 import vaani_lib.training  # noqa: F401 - what it needs is loaded before the stand-in stands, for the tests after these
 from drive_sync.mounts import mounts
+from vaani_lib.compare import overview
+from vaani_lib.dashboard import Dashboard
 from vaani_lib.decisions import REJECTED
 from vaani_lib.demo import demo_sentences, make_corpus
+from vaani_lib.places import find_runs
+from vaani_lib.watching import Epoch
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -34,17 +41,23 @@ class Shell:
 
 
 class Drive:
-    """google.colab.drive over a folder: `refuse` is raised instead of mounting."""
+    """google.colab.drive over a folder, which is elsewhere while it is not mounted: `refuse` is raised instead of mounting."""
 
     def __init__(self, point: Path, table: Path):
         self.point, self.table, self.refuse = point, table, None
+        self.cloud = point.with_name("cloud")
+        (self.cloud / "MyDrive").mkdir(parents=True)
 
     def mount(self, mountpoint: str, force_remount: bool = False) -> None:
         if self.refuse:
             raise self.refuse
         assert mountpoint == str(self.point)
-        (self.point / "MyDrive").mkdir(parents=True, exist_ok=True)
+        self.cloud.rename(self.point)
         self.table.write_text(f"drive {self.point} fuse.drive rw 0 0\n")
+
+    def flush_and_unmount(self, timeout_ms: int = 0) -> None:
+        self.point.rename(self.cloud)
+        self.table.write_text("")
 
 
 class Colab:
@@ -54,21 +67,19 @@ class Colab:
         self.shell, self.drive, self.names = shell, drive, {"__name__": "__main__"}
         self.places = {"/content": str(content), "/tmp/kept.txt": str(content / "kept.txt")}
 
-    def run(self, notebook: str, until: str, **form: str) -> None:
-        """Runs the cells up to the line that holds `until`, with values in their form fields."""
+    def run(self, notebook: str, until: str | None = None, **form: object) -> None:
+        """Runs all cells, or those up to the line that holds `until`, with values in their form fields."""
         cells = json.loads((REPO / f"nbs/{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
         for code in ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]:
             lines = code.splitlines()
-            last = next((number for number, line in enumerate(lines) if until in line), None)
+            last = next((number for number, line in enumerate(lines) if until and until in line), None)
             code = TransformerManager().transform_cell("\n".join(lines[: None if last is None else last + 1]))
             for old, new in self.places.items():
                 code = code.replace(old, new)
-            for field, value in form.items():
-                code = code.replace(f'{field} = ""', f"{field} = {value!r}")
-            exec(compile(code, notebook, "exec"), self.names)
+            exec(compile(fill_in(code, **form), notebook, "exec"), self.names)
             if last is not None:
                 return
-        raise AssertionError(f"{notebook} has no line with {until}")
+        assert until is None, f"{notebook} has no line with {until}"
 
 
 @pytest.fixture
@@ -84,8 +95,9 @@ def colab(tmp_path, monkeypatch) -> Colab:
     monkeypatch.setitem(sys.modules, "google.colab", package)
     monkeypatch.setattr(IPython, "get_ipython", lambda: shell)
     monkeypatch.setattr(mounts, "__defaults__", (str(table),))
-    for module in ("colab", "mounts"):
-        monkeypatch.setattr(f"drive_sync.{module}.COLAB_DRIVE", drive.point)
+    for module in ("drive_sync.colab", "drive_sync.mounts", "vaani_lib.places"):
+        monkeypatch.setattr(f"{module}.COLAB_DRIVE", drive.point)
+    monkeypatch.setattr(find_runs, "__defaults__", (tmp_path / "copies", *find_runs.__defaults__[1:]))
     monkeypatch.setattr(drive_sync.mount, "__defaults__", (drive.point, *drive_sync.mount.__defaults__[1:]))
     monkeypatch.setenv("COLAB_RELEASE_TAG", "release-colab_20260801")
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -128,3 +140,46 @@ def test_data_checks_keeps_decisions_on_drive_and_says_when_it_has_gone(colab, t
     review.buttons["reject"].click()
     assert "This was NOT kept" in review.status.value and "nothing is mounted at" in review.status.value
     assert review.file == shown and os.listdir(clean) == before
+
+
+class Disconnected(BaseException):
+    """Colab takes the machine: no code of Vaani's hears of it."""
+
+
+def test_a_training_goes_on_from_drive_after_a_disconnect_and_is_compared_and_heard_from_there(colab, tmp_path, monkeypatch, capsys):
+    narrow_discriminators(monkeypatch.setattr)
+    make_recordings(tmp_path)
+    form = {"DATA_DIR": str(tmp_path / "recordings"), "BASE": str(make_voice(tmp_path / "base")), "EPOCHS": 2}
+    work, published = colab.drive.point.with_name("vaani_work"), "MyDrive/vaani/first-voice"
+
+    def lose_the_machine(board: Dashboard, epoch: Epoch) -> None:
+        board.folder.settle()
+        assert board.folder.publisher.drain(60)
+        raise Disconnected
+
+    with monkeypatch.context() as first_life:
+        first_life.setattr(Dashboard, "on_epoch", lose_the_machine)
+        first_life.setattr(drive_sync.Lease, "release", lambda lease: None)
+        with pytest.raises(Disconnected):
+            colab.run("training", **form)
+    assert "Starting first-voice" in capsys.readouterr().out and (work / "runs/first-voice/checkpoints").is_dir()
+    shutil.rmtree(work)
+    colab.drive.flush_and_unmount()
+    colab.names.clear()
+    colab.names |= {"__name__": "__main__", "get_ipython": lambda: colab.shell}
+
+    colab.run("training", **form)
+    said = capsys.readouterr().out
+    assert "Going on with first-voice" in said and "from the checkpoint of epoch 1, step 1 in the Drive folder" in said, said
+    assert "Finished after 2 epochs, 2 steps" in said and "was training this run and is told" in said, said
+    run = json.loads((colab.names["run"] / "run.json").read_text())
+    assert run["progress"]["epoch"] == 2 and colab.names["run"] == work / "runs/first-voice"
+    assert not colab.drive.point.exists() and (colab.drive.cloud / published).is_dir(), "a finished run unmounts its Drive"
+
+    shutil.rmtree(work)
+    colab.run("experiments", RUNS="everywhere")
+    assert list(colab.names["compared"].curves) == ["first-voice"] and "first-voice" in colab.names["row"].page()
+    assert [row["where"] for row in overview(colab.names["compared"]).rows] == ["Drive"]
+    colab.run("voice_tuning", VOICE=str(colab.drive.point / published), EXPORTS=str(tmp_path / "spoken"))
+    panel = colab.names["panel"]
+    assert any(label.startswith("first-voice: best, epoch") for label in panel.voices.choices), list(panel.voices.choices)

@@ -1,5 +1,6 @@
 """The panels of experiments without a browser: a real run here and on Drive; clicks that leave nothing behind."""
 import gc
+import shutil
 import threading
 import tracemalloc
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from tiny_voice import make_recordings, make_voice, narrow_discriminators, settings
 
-from vaani_lib.compare import Comparison, diagnoses, figures, overview
+from vaani_lib.compare import Comparison, diagnoses, figures, overview, tensorboard_folder
 from vaani_lib.curve_panel import CurvePanel
 from vaani_lib.dashboard import Dashboard
 from vaani_lib.notes import NOTES
@@ -60,6 +61,24 @@ def test_a_run_on_drive_is_compared_spoken_and_noted_like_one_that_is_here(place
     both = Comparison(find_runs([place / "runs", place / "drive"], place / "copies"))
     assert [row["where"] for row in overview(both).rows] == ["here and Drive"] and overview(both).rows[0]["note"] == "from Drive"
     assert content == {file: file.read_bytes() for file in content}, "what is on Drive is as it was"
+
+
+def test_tensorboard_shows_the_chosen_runs_with_all_their_curves_and_samples(place, tmp_path):
+    from tensorboard.backend.event_processing import plugin_event_multiplexer  # what TensorBoard reads with
+
+    for name in ("bold", "left-out"):
+        shutil.copytree(place / "runs" / "a", tmp_path / "runs" / name, ignore=shutil.ignore_patterns("checkpoints"))
+    compared = Comparison(find_runs([tmp_path / "runs", place / "drive"], tmp_path / "copies"))
+    board = tensorboard_folder(compared.runs, tmp_path / "board", ["a", "bold"])
+    shown = plugin_event_multiplexer.EventMultiplexer().AddRunsFromDirectory(str(board))
+    shown.Reload()
+    assert set(shown.Runs()) == {"a", "bold"} and set(compared.curves) == {"a", "bold", "left-out"}
+    for name in shown.Runs():
+        curves, tags = compared.curves[name], set(shown.Runs()[name]["tensors"])
+        samples = {tag for tag in tags if tag.startswith("Audio/")}
+        assert tags - samples == set(curves) and len(samples) == 2, tags
+        points = shown.Tensors(name, "Loss/reconstruction")
+        assert [point.step for point in points] == curves["Loss/reconstruction"].steps.tolist()
 
 
 def counts() -> tuple[int, int]:

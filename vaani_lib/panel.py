@@ -14,7 +14,6 @@ import ipywidgets as widgets
 
 from .choices import Choice, Voices, list_voices
 from .controls import HALF, WIDE, Controls
-from .display import player
 from .sound_files import FORMATS
 from .stage import Live, Stage, make_button, timed
 from vaani_lib.takes import (
@@ -53,7 +52,7 @@ def perform(
         return stage.say(str(error))
     take = join(parts, took, note)
     if len(parts) > 1:
-        stage.whole.value = "<p>All of it:</p>" + player(take.wav, take.sample_rate, in_words(settings))
+        stage.add_whole(take.wav, take.sample_rate, in_words(settings))
     early = f"Stopped after {len(parts)} sentence{'s' * (len(parts) > 1)}. " if stopped() else ""
     stage.say(f"{early}{label}: {take.sentence()}")
     return take
