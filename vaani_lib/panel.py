@@ -12,6 +12,7 @@ from pathlib import Path
 
 import ipywidgets as widgets
 
+from drive_sync.mounts import require_mounted
 from .choices import Choice, Voices, list_voices
 from .controls import HALF, WIDE, Controls
 from .display import player
@@ -156,10 +157,11 @@ class Panel:
         self.worker.start(job)
 
     def export(self) -> Path:
-        "Writes what was heard last into a file, text and settings in it, and links it."
+        "Writes what was heard last into a file, text and settings in it, and links it; DriveUnavailable."
         if self.heard is None:
             raise ValueError("Nothing was spoken yet that could be exported. Press Speak first.")
         content = take_file(*self.heard, self.format.value)
+        require_mounted(self.exports)  # a folder made where Drive belongs would keep Drive from being mounted
         self.exports.mkdir(parents=True, exist_ok=True)
         file = self.exports / f"spoken-{1 + len(list(self.exports.glob('spoken-*'))):03d}.{self.format.value}"
         file.write_bytes(content)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import drive_sync
-from drive_sync import Snapshot, SnapshotBroken, Store
+from drive_sync import SnapshotBroken, Store
 from drive_sync.colab import on_colab
 from drive_sync.mounts import COLAB_DRIVE
 from .checkpoints import read_record
@@ -40,7 +40,7 @@ def copy_of(folder: Path, copies: Path = COPIES) -> RunInfo:
     (place / "run.json").unlink(missing_ok=True)
     for snapshot in reversed(store.snapshots(CHECKPOINT)):
         try:
-            _bring_record(snapshot, place)
+            (place / "run.json").write_bytes(snapshot.content("run.json"))
             break
         except SnapshotBroken as broken:
             problems.append(f"{snapshot.name} was skipped: {broken}.")
@@ -49,19 +49,6 @@ def copy_of(folder: Path, copies: Path = COPIES) -> RunInfo:
     restore_history(History(place, store, problems.append), curves)
     run = read_run(place)
     return replace(run, homes=(folder,), problems=(*run.problems, *problems))
-
-# %% ../nbs/lib/10_places.ipynb #021ec8ba
-def _bring_record(snapshot: Snapshot, place: Path) -> None:
-    row = next((row for row in snapshot.rows() if row.name == "run.json"), None)
-    if row is None:
-        raise SnapshotBroken("it holds no run.json")
-    try:
-        content = snapshot.reach.content(snapshot.locate(row))
-    except FileNotFoundError:
-        raise SnapshotBroken("it is being removed") from None
-    if hashlib.sha256(content).hexdigest() != row.sha256:
-        raise SnapshotBroken("its run.json is not as it was published")
-    (place / "run.json").write_bytes(content)
 
 # %% ../nbs/lib/10_places.ipynb #4f0078ec
 PUBLISHED = "A published voice: how it was trained is not recorded."

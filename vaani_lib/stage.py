@@ -15,6 +15,7 @@ from pathlib import Path
 
 import ipywidgets as widgets
 
+from drive_sync import DriveUnavailable
 from .display import player, sound_picture
 from .voice import Spoken
 
@@ -38,6 +39,8 @@ def make_button(label: str, action: Callable[[], object], say: Callable[[str], N
     def run(_) -> None:
         try:
             alone(action)()
+        except DriveUnavailable as away:
+            say(away.strerror)  # its number means nothing to a person
         except (ValueError, OSError) as error:
             say(str(error))
 
