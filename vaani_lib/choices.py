@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from drive_sync import Snapshot, SnapshotBroken, Store
-from .base import find_voice, load_description
+from .base import COMPACT, find_voice, load_description
 from .checkpoints import read_state
 from .config import read_json
 from .indic_voices import find_indic_voices
@@ -29,11 +29,13 @@ class Choice:
 
     @property
     def keeps(self) -> bool:
-        return not isinstance(self.place, Snapshot) and (Path(self.place) / "config.json").is_file()
+        if isinstance(self.place, Snapshot) or Path(self.place) == COMPACT:  # that one belongs to Vaani
+            return False
+        return (Path(self.place) / "config.json").is_file()
 
     @property
     def home(self) -> Path | None:
-        "Where presets and votes belong: the run's folder, or the voice's own; None on the Hub, or in a checkout of others' voices."
+        "Where presets and votes belong: the run's folder, or the voice's own; None for voices of others: on the Hub, in a checkout, Vaani's."
         if isinstance(self.place, Snapshot):
             store = self.place.path.parent
             return store.parent if store.name == "checkpoints" else store
