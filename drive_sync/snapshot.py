@@ -1,4 +1,5 @@
 """One published snapshot: what it holds, where each file is, and whether its bytes are those that were published."""
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,6 +99,19 @@ class Snapshot:
             if self.reach.size(place) == row.size:
                 return place
         raise SnapshotBroken(f"{row.name} is missing or has another size")
+
+    def content(self, name: str) -> bytes:
+        """The bytes of one small file as they were published; SnapshotBroken where they are not to be had."""
+        row = next((row for row in self.rows() if row.name == name), None)
+        if row is None:
+            raise SnapshotBroken(f"it holds no {name}")
+        try:
+            content = self.reach.content(self.locate(row))
+        except FileNotFoundError:
+            raise SnapshotBroken("it is being removed") from None
+        if hashlib.sha256(content).hexdigest() != row.sha256:
+            raise SnapshotBroken(f"its {name} is not as it was published")
+        return content
 
     def files(self) -> list[Path]:
         """Every file that this snapshot leans on, shared ones included; SnapshotBroken where one is missing."""

@@ -56,4 +56,4 @@ def test_the_log_has_the_promised_tags_and_sounds(run):
     tags = EventAccumulator(str(run / "logs" / "tensorboard")).Reload().Tags()
     expected = {f"{part}/{name}" for part in ("Loss", "Valid") for name in losses} | {"Training/learning_rate", "Training/step_time", "Training/loading_share"}
     assert expected <= set(tags["scalars"]) and "Audio/validation_1" in tags["audio"]
-    assert sorted(f.name for f in (run / "samples").iterdir()) == ["validation_e0001_1.wav", "validation_e0001_2.wav"]
+    assert sorted(f.name for f in (run / "samples").iterdir()) == ["validation_e0001_1.wav", "validation_e0001_2.wav", "validation_e0001_alignment.json"]

@@ -52,12 +52,13 @@ class VoteButtons:
 
 # %% ../nbs/lib/12_booth.ipynb #6a2e5834
 class Booth:
-    """Compares two sides that were kept from `panel`; votes go to `folder`, by default beside the voice.
+    """Compares two sides that were kept from `panel`; votes go to `folder`, by default beside the voice, or to
+    the panel's exports where the voice is not one's own: on the Hub, or in a checkout of others' voices.
 
     `view` is the widget; `texts` are the sentences of a blind test, one a line."""
 
     def __init__(self, panel: Panel, texts: str = "", folder: str | Path | None = None):
-        self.panel, self.folder = panel, Path(folder or (panel.choice.home or Path()) / "listening")
+        self.panel, self.folder = panel, Path(folder or (panel.choice.home or panel.exports) / "listening")
         self.sides: dict[str, Side] = {}
         self.test: BlindTest | None = None
         self._ready: dict[int, str] = {}  # players by sentence, made ahead

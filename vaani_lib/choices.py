@@ -6,12 +6,14 @@
 __all__ = ['Choice', 'voice_of_checkpoint', 'list_voices', 'Voices']
 
 # %% ../nbs/lib/08_choices.ipynb #a576b020
+import json
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from drive_sync import Snapshot, Store
-from .base import find_voice, load_description
+from drive_sync import Snapshot, SnapshotBroken, Store
+from .base import COMPACT, find_voice, load_description
 from .checkpoints import read_state
 from .config import read_json
 from .indic_voices import find_indic_voices
@@ -27,11 +29,13 @@ class Choice:
 
     @property
     def keeps(self) -> bool:
-        return not isinstance(self.place, Snapshot) and (Path(self.place) / "config.json").is_file()
+        if isinstance(self.place, Snapshot) or Path(self.place) == COMPACT:  # that one belongs to Vaani
+            return False
+        return (Path(self.place) / "config.json").is_file()
 
     @property
     def home(self) -> Path | None:
-        "Where presets and votes belong: the run's folder, or the voice's own; None on the Hub, or in a checkout of others' voices."
+        "Where presets and votes belong: the run's folder, or the voice's own; None for voices of others: on the Hub, in a checkout, Vaani's."
         if isinstance(self.place, Snapshot):
             store = self.place.path.parent
             return store.parent if store.name == "checkpoints" else store
@@ -69,16 +73,27 @@ def list_voices(name: str | Path) -> list[Choice]:
 
 
 def _of_run(folder: Path) -> list[Choice]:
-    record = read_json(folder / "run.json") if (folder / "run.json").is_file() else {}
+    snapshots = _snapshots(folder)
+    record = _record(folder, snapshots)
     best = record.get("best") or {}
     marks = {"best": f" (epoch {best['epoch']})" if "epoch" in best else "", "last": ""}
     plain = [
         Choice(kind + mark, folder / kind) for kind, mark in marks.items() if (folder / kind / "config.json").is_file()
     ]
-    kept = [Choice(_words(s), s) for s in _snapshots(folder)]
+    kept = [Choice(_words(s), s) for s in snapshots]
     own = [replace(choice, label=f"{folder.name}: {choice.label}") for choice in (*plain, *kept)]
     base = record.get("settings", {}).get("base")
     return [*own, Choice(f"base: {base}", base)] if own and base and base != "scratch" else own
+
+
+def _record(folder: Path, snapshots: list[Snapshot]) -> dict:
+    "What is known of the run: its run.json, on Drive that of the newest checkpoint which is whole; {} where there is none."
+    if (folder / "run.json").is_file():
+        return read_json(folder / "run.json")
+    for snapshot in (s for s in snapshots if s.kind == "ckpt"):
+        with suppress(SnapshotBroken):
+            return json.loads(snapshot.content("run.json"))
+    return {}
 
 
 def _snapshots(folder: Path) -> list[Snapshot]:

@@ -79,7 +79,7 @@ def train_command(args: argparse.Namespace) -> int:
 
 def parts_of(words: str) -> tuple[str, ...]:
     "`decoder,flow` as parts to freeze; `none` is none."
-    return tuple(part for part in words.split(",") if part not in ("", "none"))
+    return tuple(part for part in map(str.strip, words.split(",")) if part not in ("", "none"))
 
 
 def _given(args: argparse.Namespace, *others: str) -> dict:

@@ -181,13 +181,15 @@ def sound_figure(wav: np.ndarray, sample_rate: int):
     """(figure, axis of the mel): waveform and mel of `wav` (T,), as wide as a notebook."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.5, 2.9), layout="constrained")
+    figure = Figure(figsize=(9.5, 3.4), layout="constrained")
     wave, mel = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2))
     wave.plot(np.arange(len(wav)) / sample_rate, wav, color=OKABE_ITO[0], linewidth=0.5)
     highest = 1.1 * max(float(np.abs(wav).max(initial=0)), 0.05)
+    wave.set_title("waveform", loc="left", fontsize="medium")
     wave.set(ylabel="amplitude", ylim=(-highest, highest))
     _draw_mel(mel, wav, sample_rate)
-    mel.set(title="")
+    mel.set_title("")
+    mel.set_title("mel spectrogram", loc="left", fontsize="medium")
     return figure, mel
 
 

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
+from .alignment import ALIGNMENT, ALIGNMENT_BYTES, find_alignment, middle_row, write_alignment
 from .audio import from_int16
 from .base import Base
 from .corpus import Row
 from .layouts import sentence_of
 from .metrics import RATE, Analysis, compare
 from .recipes import VitsData
-from .reporting import Examples, Shown, choose_sentences, speak, write_samples
+from .reporting import Examples, Shown, as_voice, choose_sentences, speak, speaker_in, write_samples
 from .retrieval import retrieval
 
 # %% ../nbs/lib/09_epoch_scores.ipynb #1faf1f7c
@@ -64,12 +65,21 @@ class Spoken(Examples):
         # three are enough to listen to, and too few to choose by
         self.judged = self.sentences if data.settings.best_by == "mel" else choose_sentences(rows, JUDGED)
         self.scores = EpochScores(self.judged, rows, lambda row: clips[row].samples(), rate)
+        self.followed, self.recording = (row := middle_row(rows)), clips[row].samples
         # 16 bits a sample, in samples/ and in the event log
-        self.epoch_bytes = 2 * 2 * sum(row.length for row in self.sentences)
+        self.epoch_bytes = 2 * 2 * sum(row.length for row in self.sentences) + ALIGNMENT_BYTES
 
     def make(self, folder: Path, stem: str, scored: bool, watch: Callable[[Iterable], Iterable] = iter) -> Shown:
         made = speak(self.base, self.judged if scored else self.sentences)
         figures = self.scores.of([wav for wav, _ in made]) if scored else {}
         kept = made[: len(self.sentences)]
         files = write_samples(kept, folder, stem)
-        return Shown(files, kept, figures, tuple((file, row.text) for file, row in zip(files, self.sentences)))
+        spoken = tuple((file, row.text) for file, row in zip(files, self.sentences))
+        return Shown([*files, *([self._align(folder, stem)] if scored else [])], kept, figures, spoken)
+
+    def _align(self, folder: Path, stem: str) -> Path:
+        "Keeps how one sentence lies over its recording: the voices of most epochs are not kept."
+        row = self.followed
+        with as_voice(self.base) as voice:
+            found = find_alignment(voice, self.recording(), row.text, speaker_in(self.base, row))
+        return write_alignment(Path(folder) / f"{stem}{ALIGNMENT}", row.text, found)

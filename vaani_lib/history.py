@@ -88,11 +88,9 @@ class History:
     def contents(self, chapter: Snapshot) -> set[str]:
         "The names of what a chapter holds; none where it is broken."
         try:
-            row = next(row for row in chapter.rows() if row.name == CONTENTS)
-            content = self.drive.reach.content(chapter.locate(row))
-        except (SnapshotBroken, FileNotFoundError, StopIteration):
+            return set(chapter.content(CONTENTS).decode().splitlines())
+        except SnapshotBroken:
             return set()
-        return set(content.decode().splitlines()) if hashlib.sha256(content).hexdigest() == row.sha256 else set()
 
 # %% ../nbs/lib/07_history.ipynb #995d5708
 def is_copy(file: Path, row: Row) -> bool:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from drive_sync.mounts import require_mounted
 from .effects import match_levels
 from .takes import Settings, Take, in_words, speak
 from .voice import Voice
@@ -54,7 +55,7 @@ CHOICES = ("first", "second", "same")
 class BlindTest:
     """A blind test of two `sides` (A, B) on `texts` by one `listener`; votes go to a CSV of its own in `folder`.
 
-    Raises ValueError for a listener without a name, no text, or sides that are the same."""
+    Raises ValueError for a listener without a name, no text, or sides that are the same; DriveUnavailable."""
 
     def __init__(self, sides: tuple[Side, Side], texts: list[str], listener: str, folder: str | Path, seed: int = 0):
         texts, listener = [text.strip() for text in texts if text.strip()], listener.strip()
@@ -69,6 +70,7 @@ class BlindTest:
         draw.shuffle(firsts)
         self.trials = [(texts[i], firsts[i]) for i in draw.sample(range(len(texts)), len(texts))]
         name = "-".join(re.findall(r"\w+", listener)) or "listener"
+        require_mounted(folder)  # else votes that are there would not be found, and the test begin anew
         self.file = Path(folder) / f"votes-{name}-{self._mark()}.csv"
         self.votes = [row for row in read_votes([self.file]) if row["listener"] == listener]
 
@@ -97,6 +99,7 @@ class BlindTest:
         stamp, sides = time.strftime("%Y-%m-%dT%H:%M:%S"), map(str, self.sides.values())
         values = (stamp, self.listener, str(self.seed), str(len(self.votes) + 1), text, first, second, meant, *sides)
         rows = [*self.votes, dict(zip(COLUMNS, values, strict=True))]
+        require_mounted(self.file)
         self.file.parent.mkdir(parents=True, exist_ok=True)
         # whole each time, as small as it is: a Drive may not take a file that grows. The mark at the start is for Excel
         beside = self.file.with_name(f".{self.file.name}.writing")
@@ -158,7 +161,8 @@ def count(rows: list[dict[str, str]]) -> Outcome:
 
 # %% ../nbs/lib/10_listening.ipynb #9e883491
 def summary(folder: str | Path) -> list[dict[str, object]]:
-    "What all votes in `folder` say, one row a pair of sides."
+    "What all votes in `folder` say, one row a pair of sides; DriveUnavailable."
+    require_mounted(folder)
     rows = read_votes(sorted(Path(folder).glob("votes-*.csv")))
     pairs = dict.fromkeys((row["A"], row["B"]) for row in rows)
     found = []

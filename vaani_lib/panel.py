@@ -6,12 +6,14 @@
 __all__ = ['OWN_PRESET', 'perform', 'Shelf', 'Panel']
 
 # %% ../nbs/lib/12_panel.ipynb #a5a5555d
+import re
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 import ipywidgets as widgets
 
+from drive_sync.mounts import require_mounted
 from .choices import Choice, Voices, list_voices
 from .controls import HALF, WIDE, Controls
 from .sound_files import FORMATS
@@ -155,13 +157,17 @@ class Panel:
         self.worker.start(job)
 
     def export(self) -> Path:
-        "Writes what was heard last into a file, text and settings in it, and links it."
+        "Writes what was heard last into a new file, text and settings in it, and links it; DriveUnavailable."
         if self.heard is None:
             raise ValueError("Nothing was spoken yet that could be exported. Press Speak first.")
         content = take_file(*self.heard, self.format.value)
+        require_mounted(self.exports)  # a folder made where Drive belongs would keep Drive from being mounted
         self.exports.mkdir(parents=True, exist_ok=True)
-        file = self.exports / f"spoken-{1 + len(list(self.exports.glob('spoken-*'))):03d}.{self.format.value}"
-        file.write_bytes(content)
+        taken = [re.match(r"spoken-(\d+)", file.name) for file in self.exports.glob("spoken-*")]
+        number = 1 + max((int(found[1]) for found in taken if found), default=0)
+        file = self.exports / f"spoken-{number:03d}.{self.format.value}"
+        with file.open("xb") as new:  # x: never in the place of another
+            new.write(content)
         self.stage.offer(file, content)
         return file
 

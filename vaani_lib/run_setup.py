@@ -102,8 +102,12 @@ def check_processes(settings: RunSettings, count: int) -> None:
         )
 
 
-def check_arguments(run: str, data_dir: Path) -> None:
-    "Raises a ValueError for a name that is not one folder, a FileNotFoundError if there is no folder of data."
+def check_arguments(run: str, data_dir: Path, checkpoint_minutes: float = 15) -> None:
+    "Raises a ValueError for a name that is not one folder, or no time; a FileNotFoundError if there is no folder of data."
+    if not 0 <= checkpoint_minutes < float("inf"):
+        raise ValueError(
+            f"There cannot be {checkpoint_minutes} minutes between two checkpoints. Give 15, or 0 for one after each step."
+        )
     if not run or Path(run).name != run or run == "..":
         raise ValueError(
             f"{run!r} is no name for a run, which is one folder in --output-dir. Choose another --run name."

@@ -16,6 +16,7 @@ from pathlib import Path
 import ipywidgets as widgets
 import numpy as np
 
+from drive_sync import DriveUnavailable
 from .display import player, sound_picture
 from .voice import Spoken
 
@@ -39,6 +40,8 @@ def make_button(label: str, action: Callable[[], object], say: Callable[[str], N
     def run(_) -> None:
         try:
             alone(action)()
+        except DriveUnavailable as away:
+            say(away.strerror)  # its number means nothing to a person
         except (ValueError, OSError) as error:
             say(str(error))
 

@@ -47,11 +47,14 @@ class Sweep:
             + "</tr>"
             for row in rows
         )
-        note = f"Mels from 0 Hz at the bottom to half the sample rate; one second is {_SECOND} pixels wide."
+        note = (
+            f"Under each player its mel spectrogram: time to the right, {_SECOND} pixels a second, frequency upwards."
+        )
         return f"<table><caption>{note}</caption><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 _SECOND = 60  # pixels
+_CAPTION = '<div style="font-size: small">mel: 0 to {:.1f} s →, 0 to {:g} kHz ↑</div>'
 
 
 def take_cell(take: Take, label: str) -> str:
@@ -60,11 +63,11 @@ def take_cell(take: Take, label: str) -> str:
 
     buffer, seconds = io.BytesIO(), len(take.wav) / take.sample_rate
     imsave(buffer, mel_picture(take.wav, take.sample_rate)[::-1], cmap="cividis", vmin=-11.5, vmax=2, format="png")
-    picture = base64.b64encode(buffer.getvalue()).decode()
+    picture, caption = base64.b64encode(buffer.getvalue()).decode(), _CAPTION.format(seconds, take.sample_rate / 2000)
     sound = player(take.wav, take.sample_rate, label).replace("vertical-align: middle", "width: 200px; height: 32px", 1)
     sound = sound.rsplit("</audio>", 1)[0] + "</audio></div>"  # the table's head says the label
     return (
-        f'{sound}<img alt="mel of {escape(label)}, {seconds:.1f} s" height="60" width="{_SECOND * seconds:.0f}" '
+        f'{sound}{caption}<img alt="mel of {escape(label)}, {seconds:.1f} s" height="60" width="{_SECOND * seconds:.0f}" '
         f'src="data:image/png;base64,{picture}">'
     )
 

@@ -122,7 +122,9 @@ def keep_preset(folder: Path | None, name: str, settings: Settings) -> Path:
     """Adds `settings` (but the text) under `name`, in the place of one that had it; returns the file."""
     if folder is None:
         raise ValueError(
-            "This voice has no folder here for presets: it is on the Hugging Face Hub, or in a checkout of others' voices."
+            "This voice has no folder here for presets: it is on the Hugging Face Hub, in a checkout of others' voices, or comes with Vaani. Press Export: "
+            "the file that it writes has all settings in it. Or, of a voice on the Hub, save model and tokenizer in a folder "
+            "(save_pretrained), and give that folder as VOICE."
         )
     if not name.strip():
         raise ValueError("A preset needs a name. Write one beside the button.")

@@ -34,7 +34,7 @@ def train(
 
     `take_over`: also if another session seems to train it; it is told, and publishes nothing more. `give_back`: when the
     run has ended and Drive has confirmed all of it, Colab's machine is given back. `watcher`: by default a progress bar."""
-    check_arguments(run, data_dir)
+    check_arguments(run, data_dir, checkpoint_minutes)
     with joined_processes(settings.device) as processes:
         if processes.rank:
             return follow(Path(output_dir) / run, processes)
