@@ -14,7 +14,6 @@ from tempfile import TemporaryDirectory
 
 from transformers import VitsConfig, VitsModel
 
-from drive_sync import run_bytes
 from .audio import SAMPLE_RATE
 from .base import Base, compact_tokenizer, find_voice, load_voice
 from .checkpoints import FROZEN, capture, describe_data, make_record
@@ -35,7 +34,7 @@ from vaani_lib.estimates import (
 from .finder import CHECKPOINT
 from .recipes import VitsData, VitsTask, vits_data
 from .reporting import choose_sentences, speak, write_samples
-from .room import KEEP_LAST
+from .room import KEEP_LAST, Sizes, room_on_drive
 from .run_folder import RunFolder
 from .run_setup import choose_settings, open_base
 from .trainer import Trainer
@@ -116,10 +115,10 @@ class Plan:
 
     @property
     def drive_bytes(self) -> int:
-        "The most at one time."
+        "The most at one time, as the run itself reckons before its first step."
         found = self.measured
         history = self.epochs * (2 * found.samples + self.steps_an_epoch * SCALAR_BYTES)  # a sample is also in the log
-        return run_bytes(found.checkpoint, KEEP_LAST, shared=found.frozen, best=found.voice, history=history)
+        return room_on_drive(Sizes(found.checkpoint, found.frozen, found.voice, history))
 
     def to_json(self) -> dict:
         rows = [
@@ -170,7 +169,7 @@ def in_words(plan: Plan) -> str:
             "",
             repr(_table(plan)),
             "",
-            f"Drive: about {plan.drive_bytes / 1e9:.2g} GB at most, with {KEEP_LAST} checkpoints, the best voice, samples and logs (free Drive: 15 GB).",
+            f"Drive: about {plan.drive_bytes / 1e9:.2g} GB at most, with {KEEP_LAST + 2} checkpoints and one on its way, the best voice, samples and logs (free Drive: 15 GB).",
             *([_grounds(plan, estimates)] if estimates else []),
         ]
     )
