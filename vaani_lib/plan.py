@@ -169,7 +169,8 @@ def in_words(plan: Plan) -> str:
             "",
             repr(_table(plan)),
             "",
-            f"Drive: about {plan.drive_bytes / 1e9:.2g} GB at most, with {KEEP_LAST + 2} checkpoints and one on its way, the best voice, samples and logs (free Drive: 15 GB).",
+            f"Drive: about {plan.drive_bytes / 1e9:.2g} GB at most, with {KEEP_LAST + 2} checkpoints and one on its way, the best voice, "
+            "samples and logs (free Drive: 15 GB).",
             *([_grounds(plan, estimates)] if estimates else []),
         ]
     )
