@@ -11,6 +11,7 @@ from vaani_lib import recipes, trainer, training
 from vaani_lib.runs import read_curves
 
 EPOCHS = 3  # of 2 steps: 4 clips, and 3
+SIMULATED = torch.OutOfMemoryError("simulated")
 
 
 def differences(run, expected) -> list[str]:
@@ -44,7 +45,7 @@ def run(tmp_path, monkeypatch):
 @pytest.fixture
 def fails(monkeypatch):
     """fails(step, size, pass_): memory runs out in that pass of that step (from 1) for micro-batches of more than `size`."""
-    def arrange(step, size, number=0):
+    def arrange(step, size, number=0, error=SIMULATED):
         real, trainers, passes = recipes.training_pass, [], [0]
         taken = trainer.Trainer.step
 
@@ -56,7 +57,7 @@ def fails(monkeypatch):
             out, at = real(model, batch, segment_frames), trainers[0].progress.step + 1 if trainers else 0
             passes[0] += 1
             if model.training and at == step and trainers[0].settings.batch_size > size and passes[0] == number + 1:
-                raise torch.OutOfMemoryError("simulated")
+                raise error
             return out
 
         monkeypatch.setattr(trainer.Trainer, "step", at_step)
@@ -65,12 +66,16 @@ def fails(monkeypatch):
     return arrange
 
 
-@pytest.mark.parametrize(("asked", "left", "number"), [(4, 2, 0), (4, 1, 0), (2, 1, 1)],
-                         ids=["the first micro-batch", "twice over", "a later micro-batch"])
-def test_the_step_is_repeated_with_smaller_micro_batches(run, fails, asked, left, number):
+CUBLAS = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+
+@pytest.mark.parametrize(("asked", "left", "number", "error"), [
+    (4, 2, 0, CUBLAS), (4, 1, 0, SIMULATED), (2, 1, 1, SIMULATED)],
+    ids=["the first micro-batch, by cuBLAS", "twice over", "a later micro-batch"])
+def test_the_step_is_repeated_with_smaller_micro_batches(run, fails, asked, left, number, error):
     run("expected", asked, max_steps=2)
     expected = run("expected", left)
-    fails(3, left, number)
+    fails(3, left, number, error)
     run.said.clear()
     found = run("found", asked)
     assert differences(found, expected) == []
