@@ -1,12 +1,18 @@
 """The training step that Vaani takes learns the same as the step written plainly."""
+import traceback
+from collections import Counter
+
 import pytest
 import torch
 from test_training_math import in_groups, make_task
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from vaani_lib import gan, lean
 from vaani_lib.config import TrainSettings
 from vaani_lib.plain_step import PlainStep, plain_pass, precomputed
 from vaani_lib.recipes import VitsTask
 from vaani_lib.stepper import Stepper, seed_everything
+from vaani_lib.trainer import Trainer
 
 SEED = 3, 1
 LONG_ENOUGH = (1, 2, 4, 6, 7)  # clips of a segment or more: the plain step knows no shorter ones
@@ -46,3 +52,44 @@ def test_losses_and_gradients_are_the_plain_step_s(make, training):
                 # what adds up to nothing (a bias before a softmax) is rounding alone
                 assert (parameter.grad - theirs).norm() <= 1e-4 * theirs.norm() + 1e-5, f"{name}.{key}"
 
+
+class Waits(TorchDispatchMode):
+    """Counts what would wait for a GPU, by the function of Vaani's that asks: numbers that Python reads, and picking by a mask, whose
+    size the device knows. (Copies to the CPU for the alignment and of the losses are no operations where all is on the CPU.)"""
+
+    def __init__(self):
+        super().__init__()
+        self.found = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        packet = str(func).split(".")[1]
+        picks = packet in ("index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index") and any(
+            i is not None and i.dtype is torch.bool for i in args[1])
+        # transformers reads a wavenet's number of channels from a tensor of int32, which is on the CPU anyway
+        reads = packet in ("_local_scalar_dense", "is_nonzero") and args[0].dtype is not torch.int32
+        if picks or reads or packet in ("nonzero", "masked_select"):
+            ours = [frame for frame in traceback.extract_stack() if "vaani_lib" in frame.filename]
+            self.found[ours[-1].name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_step_does_not_wait_for_the_device(monkeypatch):
+    monkeypatch.setattr(gan, "as_picture", lambda wav: False)  # the branches that a GPU takes
+    monkeypatch.setattr(lean, "checkpoint", lambda stage, *inputs, **_: stage(*inputs))
+    stepper = Stepper(make_task(True), TrainSettings())
+    stepper.task.train(True)
+    with Waits() as waits:
+        losses = stepper.gradients(in_groups(LONG_ENOUGH, 5), *SEED)
+        assert stepper.update(1e-4) and losses["duration"] > 0
+    # the text's mask, before anything else of the pass, and whether the gradients are finite; the totals are counted before the batch moves
+    assert {name: n for name, n in waits.found.items() if n} == {"encode_text": 1, "update": 1, "<genexpr>": 2}, waits.found
+
+
+@pytest.mark.parametrize("stochastic", [True, False])
+def test_a_step_whose_text_is_not_finite_is_skipped(stochastic):
+    task = make_task(stochastic)
+    trainer = Trainer(task, TrainSettings(base="scratch", freeze=()))
+    with torch.no_grad():
+        task.model.text_encoder.embed_tokens.weight[:, 0] = float("inf")
+    trainer.step(in_groups(LONG_ENOUGH, 5))
+    assert trainer.progress.skipped == 1

@@ -14,6 +14,8 @@ from vaani_lib.state import copied, save_tensors
 from vaani_lib.stepper import Stepper
 from vaani_lib.whisper import tiny_whisper
 
+SIMULATED = torch.OutOfMemoryError("simulated")
+
 EPOCHS = 3  # of 2 steps: 4 clips, and 3
 
 
@@ -71,7 +73,7 @@ of_both = pytest.mark.parametrize("run", BASES, indirect=True)
 @pytest.fixture
 def fails(monkeypatch):
     """fails(step, size, pass_): memory runs out in that pass of that step (from 1) for micro-batches of more than `size`."""
-    def arrange(step, size, number=0):
+    def arrange(step, size, number=0, error=SIMULATED):
         real, taken, at, passes = Stepper.phases, trainer.Trainer.step, [0], [0]
 
         def at_step(self, batches):
@@ -85,7 +87,7 @@ def fails(monkeypatch):
             passes[0] += 1
             for phase in real(self, batch, totals):  # activations are there when memory runs out
                 if at[0] == step and self.settings.batch_size > size and passes[0] == number + 1:
-                    raise torch.OutOfMemoryError("simulated")
+                    raise error
                 yield phase
 
         monkeypatch.setattr(trainer.Trainer, "step", at_step)
@@ -94,13 +96,17 @@ def fails(monkeypatch):
     return arrange
 
 
+CUBLAS = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+
 @of_both
-@pytest.mark.parametrize(("asked", "left", "number"), [(4, 2, 0), (4, 1, 0), (2, 1, 1)],
-                         ids=["the first micro-batch", "twice over", "a later micro-batch"])
-def test_the_step_is_repeated_with_smaller_micro_batches(run, fails, asked, left, number):
+@pytest.mark.parametrize(("asked", "left", "number", "error"), [
+    (4, 2, 0, CUBLAS), (4, 1, 0, SIMULATED), (2, 1, 1, SIMULATED)],
+    ids=["the first micro-batch, by cuBLAS", "twice over", "a later micro-batch"])
+def test_the_step_is_repeated_with_smaller_micro_batches(run, fails, asked, left, number, error):
     run("expected", asked, max_steps=2)
     expected = run("expected", left)
-    fails(3, left, number)
+    fails(3, left, number, error)
     run.said.clear()
     found = run("found", asked)
     assert differences(found, expected) == []

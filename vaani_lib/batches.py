@@ -40,8 +40,11 @@ class TensorBatch:
         return len(self.tokens)
 
     def to(self, device):
-        "The same batch on a device."
-        return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        "The same batch on a device. A GPU copies it while the CPU goes on."
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
+        if torch.device(device).type == "cuda":
+            tensors = {name: t.pin_memory() if t.is_cpu else t for name, t in tensors.items()}
+        return replace(self, **{name: t.to(device, non_blocking=True) for name, t in tensors.items()})
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from . import plain_step
 from .audio import HOP_LENGTH, SAMPLE_RATE
 from .base import Base
 from .batches import REFLECTED, Batch, Clip, micro_batches
-from .config import FREEZABLE, TrainSettings, check_choice
+from .config import FREEZABLE, PRECISIONS, TrainSettings, check_choice
 from .prepared import PreparedSet, Row
 from .profiled import parts_of, timed
 from .recipes import VitsTask
@@ -45,10 +45,12 @@ class Case:
     tokens: int = 60
     device: str = "cpu"
     freeze: tuple[str, ...] = ()
+    precision: str = "fp32"
     plain: bool = False
 
     def __post_init__(self):
         check_choice("device", self.device, ("cpu", "cuda"))
+        check_choice("precision", self.precision, PRECISIONS)
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("No GPU was found. Measure with --device cpu, or where there is one.")
         for part in self.freeze:
@@ -68,7 +70,8 @@ class Case:
 # %% ../nbs/lib/12_bench.ipynb #79ce5f1d
 def full_size_task(case: Case) -> VitsTask:
     "facebook/mms-tts-*'s shape, which is transformers' default, as VITS's authors would start it."
-    settings = TrainSettings(freeze=case.freeze, batch_size=case.batch_size, grad_accum=1, device=case.device)
+    machine = dict(batch_size=case.batch_size, grad_accum=1, device=case.device, precision=case.precision)
+    settings = TrainSettings(freeze=case.freeze, **machine)
     torch.manual_seed(0)
     model = VitsModel(VitsConfig())
     initialise(model)
@@ -196,6 +199,7 @@ def measure(case: Case, steps: int) -> dict:
 def compare(case: Case, rounds: int, other: Case | None = None) -> dict:
     """The figures of a case and of another, by default of the same step written plainly, one step of each in turn.
 
+    Both are in memory at the same time, on a GPU too, each in a process of its own.
     `ratio`: the first's part of the second's time, in the median of the pairs and of the least of each, and of its memory."""
     with running(case, other or replace(case, plain=True)) as (first, second):
         for _ in range(rounds):

@@ -27,7 +27,7 @@ def in_words(found: dict) -> str:
     ]
     return (
         f"A step at batch {case.batch_size} ({case.audio_seconds:.0f} s of audio), frozen: "
-        f"{', '.join(case.freeze) or 'nothing'}; {case.device}, {found['threads']} threads, PyTorch {found['torch']}.\n"
+        f"{', '.join(case.freeze) or 'nothing'}; {case.device}, {case.precision}, {found['threads']} threads, PyTorch {found['torch']}.\n"
         f"{found['step_s']:.2f} s at the fastest, {found['median_s']:.2f} s in the median of {found['steps']}: "
         f"{found['steps_per_s']:.2f} steps and {found['audio_s_per_s']:.1f} s of audio a second; {memory}.\n{Table(parts)}"
     )
@@ -39,14 +39,15 @@ def comparison_table(cases: list[dict]) -> Table:
     for found in cases:
         ours, plain, ratio = found["vaani"], found["plain"], found["ratio"]
         name = f"batch {ours['batch_size']}" + "".join(f", no {part}" for part in ours["freeze"])
+        memory = "peak_gpu_gb" if "peak_gpu_gb" in ours else "peak_rss_gb"  # what the ratio is of
         figures = {
             "step, s (median)": ours["median_s"],
             "step written plainly, s (median)": plain["median_s"],
             "time, of the plain step's": ratio["time"],
             "steps a second": ours["steps_per_s"],
             "audio seconds a second": ours["audio_s_per_s"],
-            "peak memory, GB": ours["peak_rss_gb"],
-            "plain step's peak memory, GB": plain["peak_rss_gb"],
+            "peak memory, GB": ours[memory],
+            "plain step's peak memory, GB": plain[memory],
             "memory, of the plain step's": ratio["memory"],
             "loading a batch, s": found["loading_s"],
             **{f"  {part}, s": s for part, s in ours["parts"].items()},
@@ -64,7 +65,7 @@ FROZEN = (
 )
 
 
-def freeze_table(rounds: int = 3, device: str = "cpu") -> Table:
+def freeze_table(rounds: int = 5, device: str = "cpu") -> Table:
     "What freezing saves at batch 4: each choice beside nothing frozen, in turn."
     rows, nothing = [], Case(device=device)
     for parts in FROZEN:
@@ -105,7 +106,9 @@ def compare_all(folder: Path, rounds: int = 5, device: str = "cpu", batches: tup
             )
     resume = folder / "bench_resume.json"
     found = {"steps": cases, "checkpoints": read_json(resume) if resume.is_file() else {}}
-    write_json(folder / "bench.json", found)
-    print(comparison_table(cases), freeze_table(device=device), sep="\n\n")
+    write_json(folder / "bench.json", found)  # the steps are kept already while the freezes are measured
+    freezes = freeze_table(rounds, device)
+    write_json(folder / "bench.json", found | {"freezes": freezes.rows})
+    print(comparison_table(cases), freezes, sep="\n\n")
     print(*(f"{name:60} {value:8.2f}" for name, value in found["checkpoints"].items()), sep="\n")
     return folder / "bench.json"

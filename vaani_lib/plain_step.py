@@ -16,6 +16,7 @@ from .audio import HOP_LENGTH
 from .batches import REFLECTED, Batch
 from .gan import SLOPE, Features, discriminator_loss, feature_matching_loss, generator_loss
 from .recipes import VitsTask
+from .stepper import AMP_TYPES
 
 # %% ../nbs/lib/08_plain_step.ipynb #d17396c3
 def precomputed(batch: Batch) -> Tensor:
@@ -38,7 +39,7 @@ def plain_pass(model: VitsModel, batch: Batch, spec: Tensor, segment_frames: int
     real = vits.cut(wav, starts * HOP_LENGTH, segment_frames * HOP_LENGTH)
     kl = vits.kl_divergence(posterior_log_scales, latents, means, log_scales, attention, frame_mask)
     duration = vits.duration_loss(model, hidden, token_mask, attention.sum(2, keepdim=True).mT, speaker)
-    return vits.TrainingPass(generated, real, kl, duration, attention)
+    return vits.TrainingPass(generated.float(), real, kl, duration, attention)
 
 # %% ../nbs/lib/08_plain_step.ipynb #d3a237fb
 def layer_outputs(discriminator: nn.Module, wav: Tensor) -> list[Tensor]:
@@ -62,7 +63,7 @@ def listen(discriminators: nn.Module, wav: Tensor) -> Features:
 
 # %% ../nbs/lib/08_plain_step.ipynb #20127c67
 class PlainStep:
-    "Two optimizers, two phases, on a task's own modules. The losses and their weights are the task's too."
+    "Two optimizers, two phases, one scaler, on a task's own modules. The losses, their weights and the precision are the task's too."
 
     def __init__(self, task: VitsTask):
         self.task, self.generator, self.discriminators = task, task.model, task.modules["discriminator"]
@@ -71,24 +72,33 @@ class PlainStep:
             name: torch.optim.AdamW([p for p in module.parameters() if p.requires_grad], **rate)
             for name, module in task.modules.items()
         }
+        settings = task.settings
+        self.scaler = torch.amp.GradScaler(settings.device, enabled=settings.precision == "fp16")
+
+    def autocast(self) -> torch.autocast:
+        "The networks' precision, as in Vaani's own step."
+        dtype = AMP_TYPES[self.task.settings.precision]
+        return torch.autocast(self.task.settings.device, dtype, enabled=dtype is not None)
 
     def discriminator_phase(self, out: vits.TrainingPass) -> dict[str, Tensor]:
         "Backpropagates; returns the losses."
-        real, generated = (listen(self.discriminators, wav) for wav in (out.real, out.generated.detach()))
-        loss = discriminator_loss(real, generated, len(out.real), len(out.real))
-        loss.backward()
+        with self.autocast():
+            real, generated = (listen(self.discriminators, wav) for wav in (out.real, out.generated.detach()))
+            loss = discriminator_loss(real, generated, len(out.real), len(out.real))
+        self.scaler.scale(loss).backward()
         return {"discriminator": loss.detach()}
 
     def generator_phase(self, out: vits.TrainingPass, batch: Batch) -> dict[str, Tensor]:
         "Backpropagates, into the discriminators' weights as well; returns the losses."
-        real, generated = (listen(self.discriminators, wav) for wav in (out.real, out.generated))
         items, totals = (len(batch), len(batch)), self.task.totals([batch])
-        losses = {
-            **vits.reconstruction_losses(out, self.generator.config.sampling_rate, totals),
-            "generator": generator_loss(generated, *items),
-            "feature_matching": feature_matching_loss(real, generated, *items),
-        }
-        sum(self.task.weights.get(key, 1.0) * loss for key, loss in losses.items()).backward()
+        with self.autocast():
+            real, generated = (listen(self.discriminators, wav) for wav in (out.real, out.generated))
+            losses = {
+                **vits.reconstruction_losses(out, self.generator.config.sampling_rate, totals),
+                "generator": generator_loss(generated, *items),
+                "feature_matching": feature_matching_loss(real, generated, *items),
+            }
+        self.scaler.scale(sum(self.task.weights.get(key, 1.0) * loss for key, loss in losses.items())).backward()
         return {key: loss.detach() for key, loss in losses.items()}
 
 # %% ../nbs/lib/08_plain_step.ipynb #6ee41aeb
@@ -96,15 +106,19 @@ def plain_step(step: PlainStep, batch: Batch, spec: Tensor) -> dict[str, float]:
     "The discriminators learn, then the generator from what they have become."
     for optimizer in step.optimizers.values():
         optimizer.zero_grad()
-    out = plain_pass(step.generator, batch, spec, step.task.settings.segment_frames)
+    with step.autocast():
+        out = plain_pass(step.generator, batch, spec, step.task.settings.segment_frames)
     losses = step.discriminator_phase(out)
-    _update(step.optimizers["discriminator"])
+    _update(step, "discriminator")
     step.optimizers["discriminator"].zero_grad()
     losses |= step.generator_phase(out, batch)
-    _update(step.optimizers["generator"])
+    _update(step, "generator")
     return {key: loss.item() for key, loss in losses.items()}
 
 
-def _update(optimizer: torch.optim.Optimizer) -> None:
+def _update(step: PlainStep, name: str) -> None:
+    optimizer = step.optimizers[name]
+    step.scaler.unscale_(optimizer)
     torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], 1.0)
-    optimizer.step()
+    step.scaler.step(optimizer)
+    step.scaler.update()

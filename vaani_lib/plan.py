@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from drive_sync import run_bytes
 from .checkpoints import describe_data, make_record
 from .config import PROFILES, RunSettings, TrainSettings, WhisperSettings, check_choice, detect_runtime
 from .display import Table
@@ -21,7 +20,7 @@ from .kinds import KINDS
 from .measuring import measure, start_voice
 from .opening import get_prepared, open_trainer
 from .processes import ALONE
-from .room import KEEP_LAST
+from .room import KEEP_LAST, Sizes, room_on_drive
 from .run_setup import choose_settings
 from .trainer import Data
 from .whisper import Whisper
@@ -48,7 +47,6 @@ class Plan:
     clips_a_step: int
     measured: Measured
     machines: tuple[Machine, ...]
-    kept: int = KEEP_LAST  # checkpoints on Drive
     share: Range = UTILISATION  # of a GPU's peak, and who reported it
     sources: str = VOICE_SOURCES
     notes: tuple[str, ...] = ()
@@ -58,7 +56,7 @@ class Plan:
         "The most at one time."
         found = self.measured
         history = self.epochs * (2 * found.samples + self.steps_an_epoch * SCALAR_BYTES)  # a sample is also in the log
-        return run_bytes(found.checkpoint, self.kept, shared=found.frozen, best=found.voice, history=history)
+        return room_on_drive(Sizes(found.checkpoint, found.frozen, found.voice, history))
 
     def to_json(self) -> dict:
         rows = [
@@ -108,7 +106,8 @@ def in_words(plan: Plan) -> str:
             "",
             repr(_table(plan)),
             "",
-            f"Drive: about {plan.drive_bytes / 1e9:.2g} GB at most, with {plan.kept} checkpoints, the best model, samples and logs (free Drive: 15 GB).",
+            f"Drive: about {plan.drive_bytes / 1e9:.2g} GB at most, with {KEEP_LAST + 2} checkpoints and one on its way, the best model, "
+            "samples and logs (free Drive: 15 GB).",
             *([_grounds(plan, estimates)] if estimates else []),
             *plan.notes,
         ]
@@ -230,7 +229,7 @@ def _recogniser(data_dir: Path, folder: Path, own: str, wanted: str, chosen: dic
     if data.left_out:
         notes.append(f"{len(data.left_out)} clips cannot be used; the first is {data.left_out[0]}.")
     notes.append(_MEMORY)
-    rest = dict(kept=KEEP_LAST + 2, share=SHARE, sources=SOURCES, notes=tuple(notes))
+    rest = dict(share=SHARE, sources=SOURCES, notes=tuple(notes))
     return _planned(here or settings, described, data, found, machines, own, wanted, **rest)
 
 

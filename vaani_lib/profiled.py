@@ -14,6 +14,8 @@ from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
 import torch
+from torch.autograd import DeviceType
+from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from . import plain_step, vits
@@ -86,18 +88,27 @@ def parts_of(step: Callable[[], object], task: VitsTask) -> dict[str, float]:
         node = _in_backward(event)
         at = bisect_right(numbers, node.sequence_nr) - 1 if node else 0
         owner = made[at][1] if node and at >= 0 else _forward_part(event)
-        seconds[owner] += (event.self_device_time_total if cuda else event.self_cpu_time_total) / 1e6
+        seconds[owner] += _own_seconds(event, cuda)
     seconds["other"] = max(0.0, whole - sum(s for part, s in seconds.items() if part != "other"))
     return dict(seconds)
 
 # %% ../nbs/lib/09_profiled.ipynb #de64677a
+def _own_seconds(event: FunctionEvent, cuda: bool) -> float:
+    "Of this event alone. A GPU's kernels stand twice in a profile: here they count for the operation that started them."
+    if not cuda:
+        return event.self_cpu_time_total / 1e6
+    # a label, too, has an event on the GPU, from its first kernel to its last: what it spans is counted already
+    counted = event.is_user_annotation or event.device_type != DeviceType.CPU
+    return 0.0 if counted else event.self_device_time_total / 1e6
+
+
 def _ancestors(event) -> Iterator:
     while event is not None:
         yield event
         event = event.cpu_parent
 
 
-def _in_backward(event):
+def _in_backward(event) -> FunctionEvent | None:
     "The node of the graph that is going backward here, if one is."
     return next((e for e in _ancestors(event) if e.name.startswith("autograd::engine::evaluate_function")), None)
 

@@ -21,6 +21,7 @@ from transformers import VitsConfig, VitsModel
 from .audio import FFT_LENGTH, HOP_LENGTH, SAMPLE_RATE, mel_from_spectrogram, spectrogram
 from .batches import REFLECTED, Batch, Clip, collate
 from .lean import lean
+from .spline import spline_flow
 
 # %% ../nbs/lib/05_vits.ipynb #ca16fc01
 def compact_config(vocab_size: int, num_speakers: int = 1) -> VitsConfig:
@@ -169,8 +170,8 @@ def stochastic_duration_loss(
 def through_flows(flows: nn.ModuleList, x: Tensor, mask: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
     "(B, 2, L) and the log determinant, summed: an affine flow, then splines, the channels swapped after each spline."
     x, log_volume = flows[0](x, mask)
-    for spline in flows[1:]:
-        x, more = spline(x, mask, condition)
+    for flow in flows[1:]:
+        x, more = spline_flow(flow, x, mask, condition)
         x, log_volume = x.flip(1), log_volume + more
     return x, log_volume.sum()
 
@@ -184,8 +185,6 @@ def duration_loss(model: VitsModel, hidden: Tensor, mask: Tensor, durations: Ten
     "Bound on the negative log-likelihood (stochastic), or squared error of log durations (plain), summed over tokens. In float32: fp16 overflows."
     with torch.autocast(hidden.device.type, enabled=False):
         hidden, speaker = hidden.float(), None if speaker is None else speaker.float()
-        if not hidden.isfinite().all():
-            return hidden.sum()  # not finite: the step is skipped. transformers' spline would raise instead
         if model.config.use_stochastic_duration_prediction:
             return stochastic_duration_loss(model.duration_predictor, hidden, mask, durations, speaker)
         target = torch.log(durations + 1e-6) * mask
@@ -206,23 +205,22 @@ def encode_text(model: VitsModel, input_ids: Tensor, mask: Tensor):
 def training_pass(model: VitsModel, batch: Batch, segment_frames: int) -> TrainingPass:
     "One pass through all parts of the generator. Random: posterior noise, dropout, segments."
     token_mask = length_mask(batch.tokens, batch.input_ids.shape[1])
-    frame_mask = length_mask(batch.frames, batch.frames.max())
     wav = batch.waveform.float() / 32768
-    spec = spectrogram(wav, reflected=True)[..., : frame_mask.shape[-1]] * frame_mask
+    spec = spectrogram(wav, reflected=True)
+    frame_mask = length_mask(batch.frames, spec.shape[-1])
     speaker = model.embed_speaker(batch.speaker).unsqueeze(-1) if model.config.num_speakers > 1 else None
 
     hidden, means, log_scales = encode_text(model, batch.input_ids, token_mask)
-    posterior, _, posterior_log_scales = model.posterior_encoder(spec, frame_mask, speaker)
+    posterior, _, posterior_log_scales = model.posterior_encoder(spec * frame_mask, frame_mask, speaker)
     latents = model.flow(posterior, frame_mask, speaker)
     attention = align(latents, means, log_scales, token_mask, frame_mask)
     durations = attention.sum(2, keepdim=True).mT  # (B, 1, L)
 
     starts = random_segments(batch.frames, segment_frames)
-    lacking = max(0, segment_frames - posterior.shape[-1])
     with lean(model):
-        generated = model.decoder(cut(F.pad(posterior * frame_mask, (0, lacking)), starts, segment_frames), speaker)
+        generated = model.decoder(cut(posterior * frame_mask, starts, segment_frames), speaker)
     # a clip shorter than the segment ends in silence on both sides
-    inside = cut(F.pad(frame_mask, (0, lacking)), starts, segment_frames).repeat_interleave(HOP_LENGTH, 2)
+    inside = cut(frame_mask, starts, segment_frames).repeat_interleave(HOP_LENGTH, 2)
     real = cut(wav[:, REFLECTED:-REFLECTED].unsqueeze(1), starts * HOP_LENGTH, segment_frames * HOP_LENGTH)
     kl = kl_divergence(posterior_log_scales, latents, means, log_scales, attention, frame_mask)
     duration = duration_loss(model, hidden, token_mask, durations, speaker)
