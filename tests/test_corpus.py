@@ -90,6 +90,33 @@ def test_extra_columns_and_another_order(tmp_path):
     assert read(tmp_path) == WANTED
 
 
+@pytest.mark.parametrize("order", ["name duration text speaker", "name text duration speaker", "name size text", "name take text speaker"])
+def test_a_column_that_names_no_speaker_is_passed_over_without_a_header(tmp_path, order):
+    record(tmp_path, NAMES)
+    columns = [{"name": name, "text": text, "speaker": who, "duration": f"{1.9 + number % 3 / 10:.2f}", "size": f"{91244 + 13 * number}",
+                "take": f"take-{number}"} for number, (name, text, who) in enumerate(WANTED)]
+    lines = ["|".join(row[column] for column in order.split()) + "\n" for row in columns]
+    (tmp_path / "metadata.csv").write_text("".join(lines), encoding="utf-8")
+    assert read(tmp_path) == [(name, text, who if "speaker" in order else "speaker") for name, text, who in WANTED]
+    assert "not used" in read_corpus(tmp_path).layout
+
+
+@pytest.mark.parametrize("header", ["wav_filename,wav_filesize,transcript", "File Name,Size,Transcript", "datei,groesse,satz"])
+def test_a_header_of_another_program_is_no_row(tmp_path, header):
+    record(tmp_path, NAMES)
+    lines = [f'{name},{91244 + 13 * number},"{text}"\n' for number, (name, text, _) in enumerate(WANTED)]
+    (tmp_path / "metadata.csv").write_text(f"{header}\n{''.join(lines)}", encoding="utf-8")
+    assert read(tmp_path) == [(name, text, "speaker") for name, text, _ in WANTED]
+    assert header.split(",")[1] in read_corpus(tmp_path).layout
+
+
+def test_a_header_over_names_without_a_suffix_is_no_row(tmp_path):
+    record(tmp_path / "wavs", NAMES)
+    lines = [f"{name[:-4]}|{text}\n" for name, text, _ in WANTED]
+    (tmp_path / "metadata.csv").write_text("name|sentence\n" + "".join(lines), encoding="utf-8")
+    assert [name for name, _, _ in read(tmp_path)] == NAMES and "not known (name, sentence)" in read_corpus(tmp_path).layout
+
+
 def test_ljspeech_reads_the_normalised_text(tmp_path):
     record(tmp_path / "wavs", NAMES)
     raw = ["Dr. Smith came", "It was 5 then", "Mr. Low", "7 of them", "all in 1899", "the end of it"]
