@@ -136,6 +136,52 @@ def test_openslr_has_the_speaker_in_the_name_and_may_come_in_two_tables(tmp_path
     assert "speakers in the names as in OpenSLR" in read_corpus(tmp_path).layout
 
 
+@pytest.mark.parametrize("written", ["{}", "{}.wav", "gu_in_female/{}"])
+def test_openslr_with_its_recordings_in_the_folders_they_were_unzipped_into(tmp_path, written):
+    names = [f"guf_01063_{take:011d}" for take in range(6)]
+    record(tmp_path / "data" / "gu_in_female", [f"{name}.wav" for name in names])
+    lines = [f"{written.format(name)}\t{text}\n" for name, text in zip(names, TEXTS, strict=True)]
+    (tmp_path / "line_index.tsv").write_text("".join(lines), encoding="utf-8")
+    assert read(tmp_path) == [(f"{name}.wav", text, "guf_01063") for name, text in zip(names, TEXTS, strict=True)]
+
+
+def test_a_name_that_two_recordings_have_is_said_with_both(tmp_path):
+    record(tmp_path / "monday", NAMES)
+    record(tmp_path / "tuesday", NAMES[:1])
+    (tmp_path / "metadata.csv").write_text("".join("|".join(row) + "\n" for row in WANTED), encoding="utf-8")
+    corpus = read_corpus(tmp_path)
+    assert [u.audio.name for u in corpus.utterances] == NAMES[1:]
+    assert [(p.code, p.row) for p in corpus.problems] == [("missing-file", 1)]
+    assert "monday/0000.wav, tuesday/0000.wav" in corpus.problems[0].message
+
+
+def test_a_recording_that_is_missing_is_not_taken_from_the_other_split(tmp_path):
+    for split in ("train", "valid"):
+        record(tmp_path / split / "audio", NAMES)
+        (tmp_path / split / "metadata.csv").write_text("".join("|".join(row) + "\n" for row in WANTED), encoding="utf-8")
+    (tmp_path / "train" / "audio" / NAMES[2]).unlink()
+    assert [u.audio.relative_to(tmp_path) for u in read_corpus(tmp_path).utterances if not u.audio.is_file()] == [Path("train") / NAMES[2]]
+
+
+@pytest.mark.parametrize("empty, used", [("dev", "train.tsv"), ("train", "validated.tsv"), ("", "train.tsv")])
+def test_common_voice_of_a_small_language_has_tables_without_rows(tmp_path, empty, used):
+    record(tmp_path / "clips", [name.replace("wav", "mp3") for name in NAMES])
+    for table in {"train", "test", "validated", empty} - {""}:
+        lines = [f"asha\t{name.replace('wav', 'mp3')}\t{text}\t2\n" for name, text, _ in WANTED] * (table != empty)
+        (tmp_path / f"{table}.tsv").write_text("client_id\tpath\tsentence\tup_votes\n" + "".join(lines), encoding="utf-8")
+    assert [text for _, text, _ in read(tmp_path)] == TEXTS
+    assert read_corpus(tmp_path).layout.startswith(used) and {u.split for u in read_corpus(tmp_path).utterances} == {"train", "valid"}
+
+
+def test_a_valid_folder_whose_table_has_only_a_header_is_no_valid(tmp_path):
+    record(tmp_path / "train", NAMES)
+    (tmp_path / "valid").mkdir()
+    for split, rows in (("train", WANTED), ("valid", [])):
+        lines = ["filename|text|speaker_id\n", *("|".join(row) + "\n" for row in rows)]
+        (tmp_path / split / "metadata.csv").write_text("".join(lines), encoding="utf-8")
+    assert read(tmp_path) == WANTED and "held back" in read_corpus(tmp_path).layout
+
+
 def test_common_voice_has_train_and_dev_in_one_folder(tmp_path):
     record(tmp_path / "clips", [name.replace("wav", "mp3") for name in NAMES])
     for table, half in (("train.tsv", slice(0, 4)), ("dev.tsv", slice(4, 6)), ("invalidated.tsv", slice(0, 6))):

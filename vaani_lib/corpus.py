@@ -32,7 +32,8 @@ from vaani_lib.audio import (
     trim_silence,
 )
 from .config import read_json
-from .layouts import Corpus, Utterance, list_audio, locate, name_in, read_corpus
+from .layouts import Corpus, Utterance, read_corpus
+from .listing import list_audio, locate, name_in
 from vaani_lib.prepared import (
     DECISIONS,
     FORMAT,
