@@ -208,6 +208,29 @@ def test_audiofolder_with_csv_in_train_and_validation(tmp_path):
     assert [u.split for u in read_corpus(tmp_path).utterances] == ["train"] * 4 + ["valid"] * 2
 
 
+@pytest.mark.parametrize("splits, used", [(("test",), [[0, 1]]), (("validation", "test"), None), (("train", "dev"), [[0, 1], [2, 3]])])
+def test_which_splits_of_a_hugging_face_dataset_are_used(tmp_path, monkeypatch, splits, used):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    record(tmp_path, NAMES)
+    rows = {"audio": [{"bytes": (tmp_path / name).read_bytes(), "path": name} for name in NAMES], "sentence": TEXTS}
+    made = datasets.Dataset.from_dict(rows).cast_column("audio", datasets.Audio())
+    saved = {name: made.select([2 * i, 2 * i + 1]) for i, name in enumerate(splits)}
+    datasets.DatasetDict(saved).save_to_disk(tmp_path / "saved")
+    if used is None:
+        with pytest.raises(FileNotFoundError, match="has only validation and test; expected a split of the name train"):
+            read_corpus(tmp_path / "saved")
+    else:
+        assert [u.text for u in read_corpus(tmp_path / "saved").utterances] == [TEXTS[i] for part in used for i in part]
+        assert ("its split test" in read_corpus(tmp_path / "saved").layout) == (splits == ("test",))
+
+
+def test_a_mistyped_folder_inside_a_folder_is_not_asked_of_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    record(tmp_path / "recordings", NAMES[:1])
+    with pytest.raises(FileNotFoundError, match="^There is no folder recordings/nothing. Expected one with metadata.csv"):
+        read_corpus("recordings/nothing")
+
+
 @pytest.mark.parametrize("splits", [("train",), ("train", "validation", "test")])
 def test_a_folder_saved_by_hugging_face_datasets(tmp_path, monkeypatch, splits):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -178,7 +178,8 @@ def read_corpus(data_dir, valid_share: float = 0.1, seed: int = 0) -> Corpus:
     "The corpus in `data_dir`; without a valid/ of its own, `valid_share` of it is held back, chosen by `seed`."
     root, words = Path(data_dir), []
     if is_saved_dataset(root) or may_be_hub_id(data_dir):
-        root, words = lay_out_dataset(data_dir), ["a Hugging Face dataset"]
+        root, dataset = lay_out_dataset(data_dir)
+        words = [dataset]
     parts = _parts(root)
     audio, found, tables, problems, layouts = list_audio(root), [], [], [], {}
     for split, path in parts:
