@@ -140,6 +140,13 @@ def cut(seconds):
     return plant
 
 
+def cut_file(format, share):
+    def plant(wav, rate, rng):
+        data = encode_audio(wav, rate, format)
+        return data[:int(share * len(data))]
+    return plant
+
+
 def at_rate(new, back=False):
     def plant(wav, rate, rng):
         wav = resample(wav, rate, new)
@@ -150,7 +157,7 @@ def at_rate(new, back=False):
 SOUND_FAULTS = {
     "missing-file": [lambda w, r, g: None],
     "empty-file": [lambda w, r, g: b"", lambda w, r, g: wav_bytes(w[:0], r)],
-    "truncated": [lambda w, r, g, s=share: wav_bytes(w, r)[:int(s * 2 * len(w))] for share in (0.1, 0.5, 0.99)],
+    "truncated": [cut_file(format, share) for share in (0.1, 0.5, 0.99) for format in ("wav", "flac", "mp3", "ogg")],
     "unreadable": [lambda w, r, g: b"<html>404</html>" * 40, lambda w, r, g: bytes(g.integers(0, 256, 5000, np.uint8))],
     "stereo": [lambda w, r, g, x=x: wav_bytes(np.stack([w, x * w], 1), r) for x in (1, 0)],
     "sample-rate": [at_rate(8000), at_rate(11025), at_rate(44100), at_rate(48000)],
@@ -179,9 +186,9 @@ TEXT_FAULTS = {
                lambda t, o: "© " + t],
     "tags": [lambda t, o: "<laugh> " + t, lambda t, o: t + " [noise]", lambda t, o: t + " ટી_Letter",
              lambda t, o: "#um " + t],
-    "end-punctuation": [lambda t, o: t.rstrip(".?!। ")],
+    "end-punctuation": [lambda t, o, e=end: t.rstrip(".?!। ") + e for end in ("", ",", " –")],
     "rate": [lambda t, o: " ".join(t.split()[:max(1, len(t.split()) // 3)]) + ".", lambda t, o: f"{t} {t}"],
-    "alignment": [lambda t, o: f"{t} {o} " * 12],
+    "alignment": [lambda t, o, n=times: f"{t} {o} " * n for times in (4, 8, 12, 30)],
 }
 
 
@@ -338,7 +345,9 @@ def test_what_a_set_lacks(clips, tmp_path):
     rows.append((wav_bytes(clips[1][0], clips[1][1]), clips[1][2], "ravi"))
     report = check(write(tmp_path / "data", rows))
     codes = {issue.code: issue.message for issue in report.issues if not issue.file}
-    assert "ravi" in codes["imbalance"] and "minutes of speech" in codes["too-little"] and "ઝ" in codes["coverage"]
+    said = " ".join(issue.message for issue in report.issues if issue.code == "too-little")
+    assert "ravi" in codes["imbalance"] and "minutes of speech; 10" in said and "each needs about 5" in said and "ravi has 0." in said
+    assert "ઝ" in codes["coverage"]
     assert report.ok and report.figures["speakers"].keys() == {"asha", "ravi"}
 
 

@@ -107,7 +107,7 @@ def _figures(corpus: Corpus, usable: list[Recording]) -> dict:
     }
 
 # %% ../nbs/lib/06_checker.ipynb #15397a5f
-_RULES = 3
+_RULES = 4
 OVERRULED = (
     "silent",
     "alignment",
@@ -117,7 +117,7 @@ OVERRULED = (
 class Checker(Inspection):
     "Collects the faults of `corpus`; `tokenizer`, if given, says what the voice knows, `decided` what was decided by ear."
 
-    version = "2"
+    version = "3"
 
     def __init__(self, corpus: Corpus, limits: Limits, tokenizer=None, decided: Decided | None = None):
         self.limits, self.tokenizer, self.decided = limits, tokenizer, decided or Decided()
