@@ -4,6 +4,8 @@ and leave the clean ones alone. And each kind of unusable input gets one clear s
 import io
 import json
 import os
+import tracemalloc
+from base64 import b64encode
 from collections import defaultdict
 from pathlib import Path
 
@@ -11,13 +13,16 @@ import numpy as np
 import pytest
 import soundfile
 
+from vaani_lib import corpus
 from vaani_lib.audio import encode_audio, load_audio, resample, set_level, speech_bounds, speech_level, trim_silence
+from vaani_lib.checker import Checker
 from vaani_lib.data_checks import check, prepare_checked
 from vaani_lib.demo import DEMO_VOICES, demo_sentences, make_corpus
 from vaani_lib.espeak import say
 from vaani_lib.file_checks import Limits
-from vaani_lib.layouts import Utterance
-from vaani_lib.measures import Measures
+from vaani_lib.layouts import Corpus, Utterance
+from vaani_lib.measures import Measures, measure_samples
+from vaani_lib.prepared import ShardWriter
 from vaani_lib.report import CODES
 from vaani_lib.set_checks import Recording, coverage_issues, total_issues
 from vaani_lib.text import COMPACT_CHARACTERS
@@ -349,6 +354,30 @@ def test_what_a_set_lacks(clips, tmp_path):
     assert "ravi" in codes["imbalance"] and "minutes of speech; 10" in said and "each needs about 5" in said and "ravi has 0." in said
     assert "ઝ" in codes["coverage"]
     assert report.ok and report.figures["speakers"].keys() == {"asha", "ravi"}
+
+
+def test_memory_for_each_clip_is_small(tmp_path, monkeypatch):
+    """What a check and prepare need at their peak for one clip more: a long corpus must fit on a small machine."""
+    rng, wav = np.random.default_rng(0), np.full(800, 1000, np.int16)
+    note = measure_samples(0.1 * rng.standard_normal((16000, 1)).astype(np.float32), 16000).to_json()
+    sounds = lambda number: b64encode(rng.integers(-127, 127, 256).astype(np.int8)).decode()
+    monkeypatch.setattr(corpus, "parallel_map", lambda function, items, title: map(function, items))
+    monkeypatch.setattr(corpus, "inspect", lambda path, *_: (f"{int(path.stem):064d}", note | {"sha": path.stem, "signature": sounds(path), "seconds": 6 + int(path.stem) % 80 / 10}, wav))
+    monkeypatch.setattr(ShardWriter.__init__, "__defaults__", ("", 20_000))
+
+    def peak(clips: int) -> int:
+        root = tmp_path / str(clips)
+        root.mkdir()
+        rows = [Utterance(root / f"{n:06d}.wav", f"{n}. " + "Nothing is as it was. " * 3, "asha", "train", n) for n in range(clips)]
+        tracemalloc.start(1)
+        corpus.prepare(whole := Corpus(root, tuple(rows), ""), tmp_path / f"{clips} set", inspection=Checker(whole, Limits()))
+        highest = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return highest
+
+    peak(10)  # what is made once
+    each = (peak(600) - peak(100)) / 500 / 1000
+    assert each < 6.5, f"{each:.2f} kB a clip"
 
 
 # ---- what cannot be used: one clear sentence each, and the good rows are prepared ----

@@ -175,7 +175,9 @@ def _without_repeats(utterances: list[Utterance], tables: list[Path]) -> tuple[l
 
 
 def read_corpus(data_dir, valid_share: float = 0.1, seed: int = 0) -> Corpus:
-    "The corpus in `data_dir`; without a valid/ of its own, `valid_share` of it is held back, chosen by `seed`."
+    """The corpus in `data_dir`; without a valid/ of its own, `valid_share` of it is held back, chosen by `seed`.
+
+    `vaani check`, `prepare` and `train` leave the seed at 0: the same recordings are held back each time, on any machine."""
     root, words = Path(data_dir), []
     if is_saved_dataset(root) or may_be_hub_id(data_dir):
         root, dataset = lay_out_dataset(data_dir)

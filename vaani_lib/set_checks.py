@@ -55,9 +55,10 @@ def _candidates(recordings: list[Recording]) -> Iterator[tuple[Recording, Record
     norms = np.sqrt(np.einsum("rs,rs->r", signatures, signatures, dtype=np.float32)) + 1e-9
     ends = np.searchsorted(lengths, lengths * 1.05 + 0.05)
     for start in range(0, len(recordings), 256):
-        block, last = slice(start, start + 256), ends[min(start + 255, len(recordings) - 1)]
+        last = ends[min(start + 255, len(recordings) - 1)]
         near = signatures[start:last].astype(np.float32)
-        alike = near[:256] @ near.T > 0.9 * np.outer(norms[block], norms[start:last])
+        near /= norms[start:last, None]
+        alike = near[:256] @ near.T > 0.9
         for i, j in zip(*np.nonzero(alike), strict=True):
             if i < j and start + j < ends[start + i]:
                 yield recordings[start + i], recordings[start + j]
