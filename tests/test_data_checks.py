@@ -362,7 +362,8 @@ def test_memory_for_each_clip_is_small(tmp_path, monkeypatch):
     note = measure_samples(0.1 * rng.standard_normal((16000, 1)).astype(np.float32), 16000).to_json()
     sounds = lambda number: b64encode(rng.integers(-127, 127, 256).astype(np.int8)).decode()
     monkeypatch.setattr(corpus, "parallel_map", lambda function, items, title: map(function, items))
-    monkeypatch.setattr(corpus, "inspect", lambda path, *_: (f"{int(path.stem):064d}", note | {"sha": path.stem, "signature": sounds(path), "seconds": 6 + int(path.stem) % 80 / 10}, wav))
+    changing = lambda name: {"sha": name, "signature": sounds(name), "seconds": 6 + int(name) % 80 / 10}
+    monkeypatch.setattr(corpus, "inspect", lambda path, *_: (f"{int(path.stem):064d}", note | changing(path.stem), wav))
     monkeypatch.setattr(ShardWriter.__init__, "__defaults__", ("", 20_000))
 
     def peak(clips: int) -> int:
