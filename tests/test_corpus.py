@@ -90,6 +90,33 @@ def test_extra_columns_and_another_order(tmp_path):
     assert read(tmp_path) == WANTED
 
 
+@pytest.mark.parametrize("order", ["name duration text speaker", "name text duration speaker", "name size text", "name take text speaker"])
+def test_a_column_that_names_no_speaker_is_passed_over_without_a_header(tmp_path, order):
+    record(tmp_path, NAMES)
+    columns = [{"name": name, "text": text, "speaker": who, "duration": f"{1.9 + number % 3 / 10:.2f}", "size": f"{91244 + 13 * number}",
+                "take": f"take-{number}"} for number, (name, text, who) in enumerate(WANTED)]
+    lines = ["|".join(row[column] for column in order.split()) + "\n" for row in columns]
+    (tmp_path / "metadata.csv").write_text("".join(lines), encoding="utf-8")
+    assert read(tmp_path) == [(name, text, who if "speaker" in order else "speaker") for name, text, who in WANTED]
+    assert "not used" in read_corpus(tmp_path).layout
+
+
+@pytest.mark.parametrize("header", ["wav_filename,wav_filesize,transcript", "File Name,Size,Transcript", "datei,groesse,satz"])
+def test_a_header_of_another_program_is_no_row(tmp_path, header):
+    record(tmp_path, NAMES)
+    lines = [f'{name},{91244 + 13 * number},"{text}"\n' for number, (name, text, _) in enumerate(WANTED)]
+    (tmp_path / "metadata.csv").write_text(f"{header}\n{''.join(lines)}", encoding="utf-8")
+    assert read(tmp_path) == [(name, text, "speaker") for name, text, _ in WANTED]
+    assert header.split(",")[1] in read_corpus(tmp_path).layout
+
+
+def test_a_header_over_names_without_a_suffix_is_no_row(tmp_path):
+    record(tmp_path / "wavs", NAMES)
+    lines = [f"{name[:-4]}|{text}\n" for name, text, _ in WANTED]
+    (tmp_path / "metadata.csv").write_text("name|sentence\n" + "".join(lines), encoding="utf-8")
+    assert [name for name, _, _ in read(tmp_path)] == NAMES and "not known (name, sentence)" in read_corpus(tmp_path).layout
+
+
 def test_ljspeech_reads_the_normalised_text(tmp_path):
     record(tmp_path / "wavs", NAMES)
     raw = ["Dr. Smith came", "It was 5 then", "Mr. Low", "7 of them", "all in 1899", "the end of it"]
@@ -107,6 +134,52 @@ def test_openslr_has_the_speaker_in_the_name_and_may_come_in_two_tables(tmp_path
         (tmp_path / table).write_text("".join(lines), encoding="utf-8")
     assert read(tmp_path) == [(name, text, name[:9]) for name, text in zip(names, TEXTS, strict=True)]
     assert "speakers in the names as in OpenSLR" in read_corpus(tmp_path).layout
+
+
+@pytest.mark.parametrize("written", ["{}", "{}.wav", "gu_in_female/{}"])
+def test_openslr_with_its_recordings_in_the_folders_they_were_unzipped_into(tmp_path, written):
+    names = [f"guf_01063_{take:011d}" for take in range(6)]
+    record(tmp_path / "data" / "gu_in_female", [f"{name}.wav" for name in names])
+    lines = [f"{written.format(name)}\t{text}\n" for name, text in zip(names, TEXTS, strict=True)]
+    (tmp_path / "line_index.tsv").write_text("".join(lines), encoding="utf-8")
+    assert read(tmp_path) == [(f"{name}.wav", text, "guf_01063") for name, text in zip(names, TEXTS, strict=True)]
+
+
+def test_a_name_that_two_recordings_have_is_said_with_both(tmp_path):
+    record(tmp_path / "monday", NAMES)
+    record(tmp_path / "tuesday", NAMES[:1])
+    (tmp_path / "metadata.csv").write_text("".join("|".join(row) + "\n" for row in WANTED), encoding="utf-8")
+    corpus = read_corpus(tmp_path)
+    assert [u.audio.name for u in corpus.utterances] == NAMES[1:]
+    assert [(p.code, p.row) for p in corpus.problems] == [("missing-file", 1)]
+    assert "monday/0000.wav, tuesday/0000.wav" in corpus.problems[0].message
+
+
+def test_a_recording_that_is_missing_is_not_taken_from_the_other_split(tmp_path):
+    for split in ("train", "valid"):
+        record(tmp_path / split / "audio", NAMES)
+        (tmp_path / split / "metadata.csv").write_text("".join("|".join(row) + "\n" for row in WANTED), encoding="utf-8")
+    (tmp_path / "train" / "audio" / NAMES[2]).unlink()
+    assert [u.audio.relative_to(tmp_path) for u in read_corpus(tmp_path).utterances if not u.audio.is_file()] == [Path("train") / NAMES[2]]
+
+
+@pytest.mark.parametrize("empty, used", [("dev", "train.tsv"), ("train", "validated.tsv"), ("", "train.tsv")])
+def test_common_voice_of_a_small_language_has_tables_without_rows(tmp_path, empty, used):
+    record(tmp_path / "clips", [name.replace("wav", "mp3") for name in NAMES])
+    for table in {"train", "test", "validated", empty} - {""}:
+        lines = [f"asha\t{name.replace('wav', 'mp3')}\t{text}\t2\n" for name, text, _ in WANTED] * (table != empty)
+        (tmp_path / f"{table}.tsv").write_text("client_id\tpath\tsentence\tup_votes\n" + "".join(lines), encoding="utf-8")
+    assert [text for _, text, _ in read(tmp_path)] == TEXTS
+    assert read_corpus(tmp_path).layout.startswith(used) and {u.split for u in read_corpus(tmp_path).utterances} == {"train", "valid"}
+
+
+def test_a_valid_folder_whose_table_has_only_a_header_is_no_valid(tmp_path):
+    record(tmp_path / "train", NAMES)
+    (tmp_path / "valid").mkdir()
+    for split, rows in (("train", WANTED), ("valid", [])):
+        lines = ["filename|text|speaker_id\n", *("|".join(row) + "\n" for row in rows)]
+        (tmp_path / split / "metadata.csv").write_text("".join(lines), encoding="utf-8")
+    assert read(tmp_path) == WANTED and "held back" in read_corpus(tmp_path).layout
 
 
 def test_common_voice_has_train_and_dev_in_one_folder(tmp_path):
@@ -133,6 +206,29 @@ def test_audiofolder_with_csv_in_train_and_validation(tmp_path):
         (tmp_path / folder / "metadata.csv").write_text("file_name,transcription,speaker\n" + "".join(lines), encoding="utf-8")
     assert read(tmp_path) == WANTED
     assert [u.split for u in read_corpus(tmp_path).utterances] == ["train"] * 4 + ["valid"] * 2
+
+
+@pytest.mark.parametrize("splits, used", [(("test",), [[0, 1]]), (("validation", "test"), None), (("train", "dev"), [[0, 1], [2, 3]])])
+def test_which_splits_of_a_hugging_face_dataset_are_used(tmp_path, monkeypatch, splits, used):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    record(tmp_path, NAMES)
+    rows = {"audio": [{"bytes": (tmp_path / name).read_bytes(), "path": name} for name in NAMES], "sentence": TEXTS}
+    made = datasets.Dataset.from_dict(rows).cast_column("audio", datasets.Audio())
+    saved = {name: made.select([2 * i, 2 * i + 1]) for i, name in enumerate(splits)}
+    datasets.DatasetDict(saved).save_to_disk(tmp_path / "saved")
+    if used is None:
+        with pytest.raises(FileNotFoundError, match="has only validation and test; expected a split of the name train"):
+            read_corpus(tmp_path / "saved")
+    else:
+        assert [u.text for u in read_corpus(tmp_path / "saved").utterances] == [TEXTS[i] for part in used for i in part]
+        assert ("its split test" in read_corpus(tmp_path / "saved").layout) == (splits == ("test",))
+
+
+def test_a_mistyped_folder_inside_a_folder_is_not_asked_of_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    record(tmp_path / "recordings", NAMES[:1])
+    with pytest.raises(FileNotFoundError, match="^There is no folder recordings/nothing. Expected one with metadata.csv"):
+        read_corpus("recordings/nothing")
 
 
 @pytest.mark.parametrize("splits", [("train",), ("train", "validation", "test")])

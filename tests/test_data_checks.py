@@ -4,6 +4,8 @@ and leave the clean ones alone. And each kind of unusable input gets one clear s
 import io
 import json
 import os
+import tracemalloc
+from base64 import b64encode
 from collections import defaultdict
 from pathlib import Path
 
@@ -11,13 +13,16 @@ import numpy as np
 import pytest
 import soundfile
 
+from vaani_lib import corpus
 from vaani_lib.audio import encode_audio, load_audio, resample, set_level, speech_bounds, speech_level
+from vaani_lib.checker import Checker
 from vaani_lib.data_checks import check, prepare_checked
 from vaani_lib.demo import DEMO_VOICES, demo_sentences, make_corpus
 from vaani_lib.espeak import say
 from vaani_lib.file_checks import Limits
-from vaani_lib.layouts import Utterance
-from vaani_lib.measures import Measures
+from vaani_lib.layouts import Corpus, Utterance
+from vaani_lib.measures import Measures, measure_samples
+from vaani_lib.prepared import ShardWriter
 from vaani_lib.report import CODES
 from vaani_lib.set_checks import Recording, coverage_issues, total_issues
 from vaani_lib.speech import trim_silence
@@ -141,6 +146,13 @@ def cut(seconds):
     return plant
 
 
+def cut_file(format, share):
+    def plant(wav, rate, rng):
+        data = encode_audio(wav, rate, format)
+        return data[:int(share * len(data))]
+    return plant
+
+
 def at_rate(new, back=False):
     def plant(wav, rate, rng):
         wav = resample(wav, rate, new)
@@ -151,7 +163,7 @@ def at_rate(new, back=False):
 SOUND_FAULTS = {
     "missing-file": [lambda w, r, g: None],
     "empty-file": [lambda w, r, g: b"", lambda w, r, g: wav_bytes(w[:0], r)],
-    "truncated": [lambda w, r, g, s=share: wav_bytes(w, r)[:int(s * 2 * len(w))] for share in (0.1, 0.5, 0.99)],
+    "truncated": [cut_file(format, share) for share in (0.1, 0.5, 0.99) for format in ("wav", "flac", "mp3", "ogg")],
     "unreadable": [lambda w, r, g: b"<html>404</html>" * 40, lambda w, r, g: bytes(g.integers(0, 256, 5000, np.uint8))],
     "stereo": [lambda w, r, g, x=x: wav_bytes(np.stack([w, x * w], 1), r) for x in (1, 0)],
     "sample-rate": [at_rate(8000), at_rate(11025), at_rate(44100), at_rate(48000)],
@@ -183,9 +195,9 @@ TEXT_FAULTS = {
                lambda t, o: "© " + t],
     "tags": [lambda t, o: "<laugh> " + t, lambda t, o: t + " [noise]", lambda t, o: t + " ટી_Letter",
              lambda t, o: "#um " + t],
-    "end-punctuation": [lambda t, o: t.rstrip(".?!। ")],
+    "end-punctuation": [lambda t, o, e=end: t.rstrip(".?!। ") + e for end in ("", ",", " –")],
     "rate": [lambda t, o: " ".join(t.split()[:max(1, len(t.split()) // 3)]) + ".", lambda t, o: f"{t} {t}"],
-    "alignment": [lambda t, o: f"{t} {o} " * 12],
+    "alignment": [lambda t, o, n=times: f"{t} {o} " * n for times in (4, 8, 12, 30)],
 }
 
 
@@ -342,8 +354,35 @@ def test_what_a_set_lacks(clips, tmp_path):
     rows.append((wav_bytes(clips[1][0], clips[1][1]), clips[1][2], "ravi"))
     report = check(write(tmp_path / "data", rows))
     codes = {issue.code: issue.message for issue in report.issues if not issue.file}
-    assert "ravi" in codes["imbalance"] and "minutes of speech" in codes["too-little"] and "ઝ" in codes["coverage"]
+    said = " ".join(issue.message for issue in report.issues if issue.code == "too-little")
+    assert "ravi" in codes["imbalance"] and "minutes of speech; 10" in said and "each needs about 5" in said and "ravi has 0." in said
+    assert "ઝ" in codes["coverage"]
     assert report.ok and report.figures["speakers"].keys() == {"asha", "ravi"}
+
+
+def test_memory_for_each_clip_is_small(tmp_path, monkeypatch):
+    """What a check and prepare need at their peak for one clip more: a long corpus must fit on a small machine."""
+    rng, wav = np.random.default_rng(0), np.full(800, 1000, np.int16)
+    note = measure_samples(0.1 * rng.standard_normal((16000, 1)).astype(np.float32), 16000).to_json()
+    sounds = lambda number: b64encode(rng.integers(-127, 127, 256).astype(np.int8)).decode()
+    monkeypatch.setattr(corpus, "parallel_map", lambda function, items, title: map(function, items))
+    changing = lambda name: {"sha": name, "signature": sounds(name), "seconds": 6 + int(name) % 80 / 10}
+    monkeypatch.setattr(corpus, "inspect", lambda path, *_: (f"{int(path.stem):064d}", note | changing(path.stem), wav))
+    monkeypatch.setattr(ShardWriter.__init__, "__defaults__", ("", 20_000))
+
+    def peak(clips: int) -> int:
+        root = tmp_path / str(clips)
+        root.mkdir()
+        rows = [Utterance(root / f"{n:06d}.wav", f"{n}. " + "Nothing is as it was. " * 3, "asha", "train", n) for n in range(clips)]
+        tracemalloc.start(1)
+        corpus.prepare(whole := Corpus(root, tuple(rows), ""), tmp_path / f"{clips} set", inspection=Checker(whole, Limits()))
+        highest = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return highest
+
+    peak(10)  # what is made once
+    each = (peak(600) - peak(100)) / 500 / 1000
+    assert each < 6.5, f"{each:.2f} kB a clip"
 
 
 # ---- what cannot be used: one clear sentence each, and the good rows are prepared ----

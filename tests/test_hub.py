@@ -60,12 +60,21 @@ def test_recordings_by_the_name_of_their_dataset_and_its_configuration(tmp_path)
         environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")
         found = python(environment, READS, "somebody/fleurs:gu_in")
         unknown = python(environment, READS, "somebody/nothing")
+    again = python(environment, READS, "somebody/fleurs:gu_in")
     assert found.returncode == 0, found.stderr
     assert json.loads(found.stdout) == [
         [text, str(speaker), split, file.stat().st_size]
         for text, speaker, split, file in zip(texts, rows["speaker_id"], ("train", "train", "train", "valid"), files)
     ]
     assert unknown.returncode == 1 and "the Hugging Face Hub gave no dataset of that name" in unknown.stderr
+    assert again.stdout == found.stdout and "Retrying" not in again.stderr, "out of reach, what was fetched is read, without a minute's wait"
+
+
+def test_a_dataset_that_was_never_fetched_is_one_sentence_when_the_hub_is_out_of_reach(tmp_path):
+    with running_hub({}, tmp_path / "home") as environment:
+        pass
+    missing = python(environment, READS, "somebody/fleurs")
+    assert missing.stderr.count("\n") == 1 and missing.stderr.startswith("There is no folder somebody/fleurs, and the Hugging Face Hub"), missing.stderr
 
 
 SENDS = """

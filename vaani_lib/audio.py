@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SAMPLE_RATE', 'FFT_LENGTH', 'HOP_LENGTH', 'MEL_BANDS', 'BELOW', 'CLOSURE', 'to_int16', 'from_int16', 'resample',
-           'load_audio', 'encode_audio', 'write_audio', 'missing_bytes', 'Unusable', 'read_file', 'decode_audio',
-           'spectrogram', 'mel_from_spectrogram', 'frame_levels', 'speech_level', 'set_level', 'noise_floor',
-           'sound_threshold', 'sound_frames', 'speech_bounds']
+           'load_audio', 'encode_audio', 'write_audio', 'missing_bytes', 'lacks_last_page', 'Unusable', 'read_file',
+           'decode_audio', 'spectrogram', 'mel_from_spectrogram', 'frame_levels', 'speech_level', 'set_level',
+           'noise_floor', 'sound_threshold', 'sound_frames', 'speech_bounds']
 
 # %% ../nbs/lib/02_audio.ipynb #62889bd2
 import io
@@ -94,6 +94,17 @@ def missing_bytes(data: bytes) -> int:
         position += 8 + size + size % 2
     return max(1, position - len(data))
 
+# %% ../nbs/lib/02_audio.ipynb #c9717991
+def lacks_last_page(data: bytes) -> bool:
+    "Whether `data` is an Ogg file that ends before its last page is complete; False for any other format."
+    if data[:4] != b"OggS":
+        return False
+    page = data.rfind(b"OggS")
+    header, segments = data[page : page + 27], data[page + 26 : page + 27]
+    sizes = data[page + 27 : page + 27 + segments[0]] if segments else b""
+    whole = len(header) == 27 and len(data) >= page + 27 + segments[0] + sum(sizes)
+    return not whole or not header[5] & 4
+
 # %% ../nbs/lib/02_audio.ipynb #e21c5b09
 class Unusable(ValueError):
     "A recording that cannot be read: a sentence, and the `code` of the fault."
@@ -120,12 +131,16 @@ def decode_audio(data: bytes) -> tuple[np.ndarray, int]:
     "All channels of an audio file, float32 (T, channels), and its rate in Hz; Unusable where some of it is missing."
     if missing := missing_bytes(data):
         raise Unusable("truncated", f"it ends after {len(data)} of {len(data) + missing} bytes")
+    if lacks_last_page(data):
+        raise Unusable("truncated", f"it ends after {len(data)} bytes without an end")
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             promised, rate = file.frames, file.samplerate
             wav = file.read(dtype="float32", always_2d=True)
     except RuntimeError as error:  # soundfile's errors are RuntimeErrors
         why = getattr(error, "error_string", str(error)).rstrip(".")  # without the name of the object that was read
+        if data[:4] == b"fLaC" and "lost sync" in why:
+            raise Unusable("truncated", f"it ends in the middle of a block, or is damaged ({why})") from error
         raise Unusable("unreadable", f"it cannot be decoded ({why})") from error
     if not len(wav):
         raise Unusable("empty-file", "the file holds no samples")

@@ -20,7 +20,8 @@ from .config import read_json, write_json
 from .corpus import Inspection, inspect, parallel_map
 from .file_checks import Limits, alignment_issues, letters, read_aloud, sound_issues, text_issues
 from .decisions import ACCEPTED, REJECTED, Decided
-from .layouts import Corpus, Utterance, list_audio, locate, name_in, with_texts
+from .layouts import Corpus, Utterance, with_texts
+from .listing import list_audio, locate, name_in
 from .measures import Measures, measure_samples
 from .report import Issue, Report, make_issue
 from vaani_lib.set_checks import (

@@ -31,7 +31,8 @@ from vaani_lib.audio import (
     to_int16,
 )
 from .config import read_json
-from .layouts import Corpus, Utterance, list_audio, locate, name_in, read_corpus
+from .layouts import Corpus, Utterance, read_corpus
+from .listing import list_audio, locate, name_in
 from vaani_lib.prepared import (
     DECISIONS,
     FORMAT,
@@ -77,7 +78,11 @@ def prepare_samples(wav: np.ndarray, rate: int, settings: Settings) -> np.ndarra
 
 # %% ../nbs/lib/03_corpus.ipynb #7f63919a
 def _digest(value) -> str:
-    return hashlib.sha256(json.dumps(value, ensure_ascii=False).encode()).hexdigest()
+    "SHA-256 of `value` as JSON, piece by piece: of a long corpus the whole is large."
+    sha = hashlib.sha256()
+    for piece in json.JSONEncoder(ensure_ascii=False).iterencode(value):
+        sha.update(piece.encode())
+    return sha.hexdigest()
 
 
 def parallel_map(function, items: list, title: str) -> Iterator:
@@ -189,7 +194,7 @@ def _index(job: _Job, writer: ShardWriter, rows: list[Row]) -> dict:
         "speakers": sorted({row.speaker for row in rows}),
         "shards": writer.sizes,
         "sha256": writer.shas,
-        "rows": [asdict(row) for row in rows],
+        "rows": rows,
     }
 
 # %% ../nbs/lib/03_corpus.ipynb #7f38353e
@@ -253,11 +258,13 @@ def prepare(
         return existing
     with in_place_of(out) as (folder, earlier):
         index, left_out = _write(job, folder, Kept(earlier, job.kept_key))
-        if not any(row["split"] == "train" for row in index["rows"]):
+        if not any(row.split == "train" for row in index["rows"]):
             reasons = "; ".join(f"{name}: {reason}" for name, reason, _ in left_out[:3])
             raise ValueError(f"{corpus.root} holds no recording that can be trained on ({reasons or 'no rows'}).")
         job.inspection.finish(folder)
         with open(folder / "left_out.csv", "w", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows([("file", "reason", "row"), *left_out])
-        (folder / "prepared.json").write_text(json.dumps(index, ensure_ascii=False, indent=1), encoding="utf-8")
+        with open(folder / "prepared.json", "w", encoding="utf-8", newline="\n") as file:
+            json.dump(index, file, ensure_ascii=False, indent=1, default=vars)
+        del index, left_out  # before they are read again
     return load_prepared(out)

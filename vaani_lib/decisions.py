@@ -14,7 +14,8 @@ from pathlib import Path
 from drive_sync.mounts import require_mounted
 from .config import read_json, write_json
 from .corpus import Inspection, Settings, check_place, inspect, sha_of_recording
-from .layouts import Corpus, name_in, paths_of
+from .layouts import Corpus, paths_of
+from .listing import name_in
 from .prepared import DECISIONS, put_back
 
 # %% ../nbs/lib/04_decisions.ipynb #608e5adb

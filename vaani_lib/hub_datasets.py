@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 from .config import reason
@@ -24,8 +25,9 @@ def is_saved_dataset(folder: Path) -> bool:
 
 
 def may_be_hub_id(name) -> bool:
-    "Whether `name` could be a dataset on the Hub, such as google/fleurs:gu_in, and is no folder here."
-    return bool(re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(:[\w.-]+)?", str(name))) and not Path(name).exists()
+    "Whether `name` could be a dataset on the Hub, such as google/fleurs:gu_in, and is no folder here nor would lie in one."
+    of_hub = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(:[\w.-]+)?", str(name))
+    return bool(of_hub) and not Path(name).exists() and not Path(str(name).partition("/")[0]).is_dir()
 
 # %% ../nbs/lib/01_hub_datasets.ipynb #af17a827
 _SUFFIXES = {b"RIFF": ".wav", b"fLaC": ".flac", b"OggS": ".ogg"}
@@ -56,6 +58,27 @@ def _lay_out(dataset, folder: Path) -> None:
             table.write(json.dumps({"file_name": name} | others, ensure_ascii=False) + "\n")
 
 # %% ../nbs/lib/01_hub_datasets.ipynb #93a90bbb
+@contextmanager
+def _within_reach(name: str):
+    """Asks the Hub once whether it has the dataset `name`, and raises what it says against it.
+
+    Out of reach, the block is offline: what was fetched before is used, and nothing is tried for a minute."""
+    import datasets
+    from httpx import TransportError
+    from huggingface_hub import HfApi
+
+    usual = datasets.config.HF_HUB_OFFLINE
+    try:
+        if not usual:
+            HfApi().dataset_info(name, timeout=10)
+    except TransportError:
+        datasets.config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        datasets.config.HF_HUB_OFFLINE = usual
+
+
 def _load(source):
     "The dataset at `source` by split; sentences about what is missing."
     try:
@@ -68,7 +91,8 @@ def _load(source):
         found = datasets.load_from_disk(str(source))
     else:
         try:
-            found = datasets.load_dataset(*str(source).split(":"))
+            with _within_reach(str(source).partition(":")[0]):
+                found = datasets.load_dataset(*str(source).split(":"))
         except Exception as error:  # of the Hub, the network or the dataset's own kind
             raise FileNotFoundError(
                 f"There is no folder {source}, and the Hugging Face Hub gave no dataset of that name "
@@ -77,19 +101,30 @@ def _load(source):
     return dict(found) if isinstance(found, dict) else {"train": found}
 
 
-def lay_out_dataset(source, cache: Path | None = None) -> Path:
-    "The dataset `source` (a folder or a Hub id) as a folder of recordings under `cache`; made once."
+def _chosen(splits: dict, source) -> dict:
+    "{train or valid: split}; the only split there is, whatever its name, is trained on. FileNotFoundError."
+    splits = {name: split for name, split in splits.items() if len(split)}
+    first = "train" if "train" in splits else next(iter(splits), "") if len(splits) == 1 else ""
+    if not first:
+        there = f"only {' and '.join(splits)}" if splits else "no rows"
+        raise FileNotFoundError(f"The dataset {source} has {there}; expected a split of the name train.")
+    valid = next((splits[name] for name in ("validation", "valid", "dev") if name in splits and name != first), None)
+    return {"train": splits[first]} | ({} if valid is None else {"valid": valid})
+
+
+def lay_out_dataset(source, cache: Path | None = None) -> tuple[Path, str]:
+    "The dataset `source` (a folder or a Hub id) as a folder of recordings under `cache`, made once, and what it is."
     cache = cache or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "vaani" / "datasets"
-    splits = _load(source)
-    wanted = {"train": "train"} | {name: "valid" for name in ("validation", "valid", "dev") if name in splits}
-    known = str([(name, splits[name]._fingerprint) for name in wanted if name in splits])
+    found = _load(source)
+    splits = _chosen(found, source)
+    words = "a Hugging Face dataset" + f", its split {next(iter(found))}" * ("train" not in found)
+    known = str([(place, split._fingerprint) for place, split in splits.items()])
     folder = cache / f"{Path(str(source).replace(':', '-')).name}-{hashlib.sha256(known.encode()).hexdigest()[:12]}"
     if folder.is_dir():
-        return folder
+        return folder, words
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    for name, place in wanted.items():
-        if name in splits:
-            _lay_out(splits[name], partial / place if len(wanted) > 1 else partial)
+    for place, split in splits.items():
+        _lay_out(split, partial / place if len(splits) > 1 else partial)
     os.replace(partial, folder)
-    return folder
+    return folder, words

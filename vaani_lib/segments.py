@@ -20,7 +20,8 @@ import soundfile
 # %% ../nbs/lib/05_segments.ipynb #3f9e94dd
 from .audio import frame_levels
 from .file_checks import letters, read_aloud
-from .layouts import find_tables, list_audio, locate, name_in
+from .layouts import find_tables
+from .listing import list_audio, locate, name_in
 from .tables import read_table, read_text, speaker_of
 
 # %% ../nbs/lib/05_segments.ipynb #371e044c
