@@ -13,6 +13,8 @@ from vaani_lib.state import save_tensors
 
 def main(run: Path) -> int:
     base = load_voice(run / "last")
+    # a synthesiser says the same each time, and so does this voice, nearly; and every token of a VITS lasts whole frames, rounded up
+    base.model.config.noise_scale, base.model.config.speaking_rate = 0.05, 1.25
     save_description(base, COMPACT)
     weights = {name: tensor.detach().half().contiguous() for name, tensor in folded_weights(base.model).items()}
     save_tensors(weights, COMPACT / "model.safetensors", {"format": "pt"})
