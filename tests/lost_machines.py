@@ -38,7 +38,7 @@ from drive_sync import Snapshot, Store  # noqa: E402
 
 LONGEST = 60.0  # seconds a life may take to come to its moment
 MOST_NEVER_HIT = 3  # moments; with more, something is stuck for good, and every further life would take its LONGEST
-EPOCHS = 10
+EPOCHS = 14
 Say = Callable[[str], object]
 CALM = dict(xattrs=True, upload=1.0, names=0.0, errno=0, eio=0.0, quota=10**12, die_after=0)
 MOODS = {

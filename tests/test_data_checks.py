@@ -367,7 +367,7 @@ def test_memory_for_each_clip_is_small(tmp_path, monkeypatch):
     sounds = lambda number: b64encode(rng.integers(-127, 127, 256).astype(np.int8)).decode()
     monkeypatch.setattr(corpus, "parallel_map", lambda function, items, title: map(function, items))
     changing = lambda name: {"sha": name, "signature": sounds(name), "seconds": 6 + int(name) % 80 / 10}
-    monkeypatch.setattr(corpus, "inspect", lambda path, *_: (f"{int(path.stem):064d}", note | changing(path.stem), wav))
+    monkeypatch.setattr(corpus, "inspect", lambda path, *_: (f"{int(path.stem):064d}", note | {"heard": True} | changing(path.stem), wav))
     monkeypatch.setattr(ShardWriter.__init__, "__defaults__", ("", 20_000))
 
     def peak(clips: int) -> int:

@@ -81,7 +81,7 @@ def check_text(text) -> str:
 # %% ../nbs/lib/10_limits.ipynb #0eb1f146
 def check_length(settings: Settings, limits: Limits) -> None:
     "ValueError where the text, a sentence of it or its silence is longer than `limits` allow."
-    text, rate = settings.text, settings.speaking_rate
+    text, rate = settings.text, min(1.0, settings.speaking_rate)  # quick speech is counted as it is written
     if len(text) > limits.characters:
         raise ValueError(_too_long("This text", len(text), limits.characters, "Send it in parts."))
     cut = sentences(text, str)
