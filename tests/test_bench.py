@@ -3,8 +3,6 @@ import json
 
 import pytest
 
-from vaani_lib.bench import Case, compare
-from vaani_lib.bench_table import comparison_table
 from vaani_lib.cli import main
 
 
@@ -19,16 +17,19 @@ def test_the_command_measures_a_step_in_a_process_of_its_own(tmp_path, capsys):
     assert "batch 1 (1 s of audio), frozen: text_encoder" in capsys.readouterr().out
 
 
-def test_vaani_s_step_and_the_plain_one_in_turn():
-    case = Case(batch_size=1, frames=40, tokens=8)
-    found = compare(case, rounds=1)
+def test_vaani_s_step_and_the_plain_one_in_turn(tmp_path, capsys):
+    file = tmp_path / "bench.json"
+    assert main(["bench", "--batch-size", "1", "--frames", "40", "--tokens", "8", "--steps", "1", "--compare",
+                 "--json", str(file)]) == 0
+    found = json.loads(file.read_text())
     assert found["plain"]["plain"] and not found["vaani"]["plain"] and found["ratio"]["memory"] < 1
-    assert "memory, of the plain step's" in str(comparison_table([{**found, "loading_s": 0.001}]))
+    assert found["plain"]["precision"] == found["vaani"]["precision"] == "fp32"
+    assert "memory, of the plain step's" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("options, words", [
     (["--tokens", "300"], "300 tokens cannot be spoken in 250 frames"), (["--steps", "0"], "at least one"),
-    (["--freeze", "ears"], "text_encoder"), (["--json", "no/such/folder.json"], "no folder no/such for --json")])
+    (["--freeze", "ears"], "text_encoder"), (["--precision", "fp8"], "fp16"), (["--json", "no/such/folder.json"], "no folder no/such for --json")])
 def test_what_cannot_be_measured_is_said(options, words, capsys):
     assert main(["bench", *options]) == 2
     assert words in capsys.readouterr().err

@@ -186,6 +186,12 @@ def add_bench_options(parser: argparse.ArgumentParser) -> None:
     add("--tokens", type=int, default=60, help="in each text (default: 60)")
     add("--steps", type=int, default=3, help="measured, after a first one that is not (default: 3)")
     add("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    add("--precision", default="fp32", help="fp32, fp16 or bf16 (default: fp32)")
+    add(
+        "--compare",
+        action="store_true",
+        help="in turn with the same step written plainly; both are in memory at the same time",
+    )
     add("--freeze", metavar="PARTS", default="none", help="as for train (default: none)")
     add("--json", metavar="F", help="also write the figures as JSON")
 

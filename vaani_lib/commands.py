@@ -218,15 +218,19 @@ def plan_command(args: argparse.Namespace) -> int:
 # %% ../nbs/lib/13_commands.ipynb #6ef9aefc
 def bench_command(args: argparse.Namespace) -> int:
     "How long a training step of a full-size voice takes here, by part, and its memory"
-    from vaani_lib.bench import Case, measure
-    from vaani_lib.bench_table import in_words
+    from vaani_lib.bench import Case, compare, loading_seconds, measure
+    from vaani_lib.bench_table import comparison_table, in_words
     from vaani_lib.config import write_json
 
     check_place(args.json)
     freeze = tuple(part for part in args.freeze.split(",") if part not in ("", "none"))
-    case = Case(args.batch_size, args.frames, args.tokens, args.device, freeze)
-    found = measure(case, args.steps)
-    print(in_words(found))
+    case = Case(args.batch_size, args.frames, args.tokens, args.device, freeze, args.precision)
+    if args.compare:
+        found = {**compare(case, args.steps), "loading_s": loading_seconds(case)}
+        print(comparison_table([found]))
+    else:
+        found = measure(case, args.steps)
+        print(in_words(found))
     if args.json:
         write_json(args.json, found)
     return 0
