@@ -22,7 +22,7 @@ from vaani_lib.text import normalize, unknown_characters
 
 # Two low, two high: medians of 197, 105, 181 and 86 Hz
 VOICES = {"asha": "gu+f2", "dev": "gu+m3", "mira": "gu+f4", "kavi": "gu+m8"}
-HELD_OUT, VALID, WORDS = 100, 40, 1600
+HELD_OUT, VALID, WORDS, PUNCTUATED = 100, 40, 1600, 400
 LONGEST = 110  # characters: about 8 seconds
 SEED = 78
 
@@ -43,17 +43,28 @@ def sentences(prompts: Path) -> list[str]:
 def frequent_words(texts: list[str], count: int) -> list[str]:
     """The most frequent words of two letters and more."""
     words = Counter(word.strip(".,?!।;:'\"-()") for text in texts for word in text.split())
-    return [f"{word}." for word, _ in words.most_common() if len(word) >= 2][:count]
+    return [word for word, _ in words.most_common() if len(word) >= 2][:count]
 
 
 def letters() -> list[str]:
-    """Every consonant with every vowel sign, and every vowel: a row of the primer each, and each consonant before ય, ર, વ."""
-    consonants = [c for c in map(chr, range(0x0A95, 0x0ABA)) if unicodedata.category(c) == "Lo"]
-    vowels = [c for c in map(chr, range(0x0A85, 0x0A95)) if unicodedata.category(c) == "Lo"]
-    signs = ["", *"ાિીુૂૃેૈોૌ", "ં"]
-    rows = [[c + sign for sign in signs] for c in consonants] + [vowels[i: i + 5] for i in range(0, len(vowels), 5)]
-    rows += [[c + "્" + second for c in consonants[i: i + 6]] for second in "યરવ" for i in range(0, len(consonants), 6)]
-    return [", ".join(part) + "." for row in rows for part in (row[:6], row[6:]) if part]
+    """Every consonant with every sign, every vowel, and each consonant before each: rows of a primer."""
+    consonants, vowels = ([c for c in map(chr, range(*ends)) if unicodedata.category(c) == "Lo"] for ends in ((0x0A95, 0x0ABA), (0x0A85, 0x0A95)))
+    signs = ["", *"ાિીુૂૃેૈોૌંૅૉઃઁૄ"]
+    rows = [[c + sign for sign in signs] for c in consonants] + [[*vowels, "ૠ", "ૡ", "કૢ", "કૣ", "સોઽહમ્", "ૐ"]]
+    rows += [[c + "્" + second for second in consonants] for c in consonants]
+    return [", ".join(row[i: i + 6]) + "." for row in rows for i in range(0, len(row), 6)]
+
+
+def punctuated(texts: list[str]) -> list[str]:
+    """Sentences with the marks that prompts lack: dashes, quotes, brackets, points, and no full stop, as people type."""
+    marks = ("{} – {}", "{} — {}", "{}; {}", "{}: {}", "{}… {}", '"{}" {}', "({}) {}", "'{}' {}")
+    found = []
+    for number, text in enumerate(texts):
+        words = text.rstrip(".?!।").split()
+        half = len(words) // 2
+        text = marks[number % len(marks)].format(" ".join(words[:half]), " ".join(words[half:]))
+        found.append(text + ("", ".", "।", "॥", "!")[number % 5])
+    return found
 
 
 def spoken(job: tuple[Path, str, str]) -> None:
@@ -82,10 +93,12 @@ def main() -> int:
     chance.shuffle(texts)
     held_out, valid, train = texts[:HELD_OUT], texts[HELD_OUT: HELD_OUT + VALID], texts[HELD_OUT + VALID:]
     names = list(VOICES)
-    # each sentence by two of the voices, each word by one, each row of the primer by all
+    # each sentence by two of the voices; each word by all, by two of them as it is typed, without a full stop; each row of the primer by two
     rows = [(text, names[(number + turn) % len(names)]) for number, text in enumerate(train) for turn in (0, 1)]
-    rows += [(word, names[number % len(names)]) for number, word in enumerate(frequent_words(train, WORDS))]
-    rows += [(text, name) for text in letters() for name in names]
+    for number, word in enumerate(frequent_words(train, WORDS)):
+        rows += [(word + "." * ((number + turn) % 2), name) for turn, name in enumerate(names)]
+    rows += [(text, names[(number + turn) % len(names)]) for number, text in enumerate(letters()) for turn in (0, 1)]
+    rows += [(text, names[number % len(names)]) for number, text in enumerate(punctuated(train[:PUNCTUATED]))]
     in_turn = lambda texts: [(text, names[number % len(names)]) for number, text in enumerate(texts)]
     write(arguments.out / "held_out", in_turn(held_out))
     write(arguments.out / "recordings" / "valid", in_turn(valid))
