@@ -64,14 +64,16 @@ def _within_reach(name: str):
 
     Out of reach, the block is offline: what was fetched before is used, and nothing is tried for a minute."""
     import datasets
-    from httpx import TransportError
     from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
 
     usual = datasets.config.HF_HUB_OFFLINE
     try:
         if not usual:
             HfApi().dataset_info(name, timeout=10)
-    except TransportError:
+    except (HfHubHTTPError, ValueError):  # its answer, or no name that it could have
+        raise
+    except Exception:  # out of reach, in the words of httpx or, with an older client, of requests
         datasets.config.HF_HUB_OFFLINE = True
     try:
         yield
