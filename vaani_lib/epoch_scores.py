@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from .alignment import ALIGNMENT, ALIGNMENT_BYTES, find_alignment, middle_row, write_alignment
-from .audio import from_int16
+from .audio import from_int16, speech_level
 from .base import Base
 from .corpus import Row
 from .layouts import sentence_of
+from .likeness import VoicePrint, pitch_distance, timbre_distance
+from .measures import clipped_share
 from .metrics import RATE, Analysis, compare
 from .recipes import VitsData
 from .reporting import Examples, Shown, as_voice, choose_sentences, speak, speaker_in, write_samples
@@ -47,11 +49,26 @@ class EpochScores:
             sounds = [Analysis.of(wav, self.sample_rate) for wav in spoken]
             found = [compare(*pair) for pair in zip(sounds, self.recordings, strict=False)]
             scores = {f"Score/{name}": np.mean([getattr(one, name) for one in found]) for name in LOGGED}
+            scores |= {f"Score/{name}": np.mean(values) for name, values in self._as_they_are(spoken, sounds).items()}
             if len(self.rows) > 1:
                 near = retrieval([one.wav for one in sounds], [one.wav for one in self.recordings], RATE)
                 scores["Score/sentences_found"] = near.rate
             return {tag: float(value) for tag, value in scores.items() if np.isfinite(value)}
         return {}
+
+    def _as_they_are(self, spoken: list[np.ndarray], sounds: list[Analysis]) -> dict[str, list[float]]:
+        "What does not need the same words: level, clipping, and the distance from all recordings of the speaker."
+        own = lambda speaker: [
+            one for row, one in zip(self.rows, self.recordings, strict=True) if row.speaker == speaker
+        ]
+        targets = {row.speaker: VoicePrint.of(own(row.speaker)) for row in self.sentences}
+        pairs = [(VoicePrint.of([one]), targets[row.speaker]) for one, row in zip(sounds, self.sentences, strict=True)]
+        return {
+            "level": [speech_level(wav, self.sample_rate) for wav in spoken],
+            "clipped_share": [clipped_share(wav) for wav in spoken],
+            "timbre_distance": [timbre_distance(*pair) for pair in pairs],
+            "pitch_distance": [pitch_distance(*pair) for pair in pairs],
+        }
 
 # %% ../nbs/lib/09_epoch_scores.ipynb #b88afc71
 class Spoken(Examples):
