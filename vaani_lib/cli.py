@@ -260,6 +260,7 @@ def add_score_options(parser: argparse.ArgumentParser) -> None:
         help="also count the characters that this speech recogniser, a run, a folder or a Hub id, gets wrong",
     )
     add("--json", metavar="F", help="also write every figure of every sentence as JSON")
+    add("--plot", metavar="F", help="also draw every figure, a dot a sentence, as PNG")
 
 # %% ../nbs/lib/14_cli.ipynb #8ce3f527
 def add_export_options(parser: argparse.ArgumentParser) -> None:

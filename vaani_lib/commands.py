@@ -171,11 +171,12 @@ def score_command(args: argparse.Namespace) -> int:
     from vaani_lib.demo import demo_sentences
     from vaani_lib.readings import espeak_readings, recorded_readings
     from vaani_lib.recogniser import load_recogniser
-    from vaani_lib.score_table import in_words
+    from vaani_lib.score_table import in_words, plot_scores
     from vaani_lib.scoring import score
     from vaani_lib.voice import Voice
 
     check_place(args.json)
+    check_place(args.plot, "--plot")
     if args.sentences < 1:
         raise ValueError(f"--sentences is {args.sentences}; it must be 1 or more.")
     voice = Voice.load(args.voice)
@@ -189,13 +190,15 @@ def score_command(args: argparse.Namespace) -> int:
     print(in_words(found))
     if args.json:
         write_json(args.json, found.to_json())
+    if args.plot:
+        plot_scores({args.voice: found}).savefig(args.plot, format="png")
     return 0
 
 
-def check_place(file: str | None) -> None:
-    "Raises a FileNotFoundError, before any work is done, where --json names a folder that is not there."
+def check_place(file: str | None, option: str = "--json") -> None:
+    "Raises a FileNotFoundError, before any work is done, where `option` names a file in a folder that is not there."
     if file and not Path(file).absolute().parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {Path(file).parent} for --json. Name a file in one that exists.")
+        raise FileNotFoundError(f"There is no folder {Path(file).parent} for {option}. Name a file in one that exists.")
 
 # %% ../nbs/lib/13_commands.ipynb #467489e2
 def plan_command(args: argparse.Namespace) -> int:
