@@ -9,7 +9,7 @@ help:
 	@echo "make demo         recordings to a voice in a few minutes, offline, with the machine lost in the middle"
 	@echo "make test         notebooks in step with the library, every notebook run, pytest, ruff"
 	@echo "make test-newest  the same with the newest versions of everything (.venv-newest)"
-	@echo "make bench        what a checkpoint, a resume, preparing 10 hours, a sentence, the panel and a voice's clients cost (.bench/, some minutes)"
+	@echo "make bench        what a checkpoint, a resume, preparing 10 hours, a sentence, the panel, a voice's clients and a step cost (.bench/)"
 	@echo "make soak         KILLS=300 SEED=1: train, kill and resume at random under a Drive that lies (about 2 s a kill)"
 	@echo "make parity       a voice of FastSpeech2_HS by ESPnet itself (.venv-parity) and by Vaani, compared"
 	@echo "make export       after changing a notebook: write vaani_lib and docs/modules.md from nbs/, clean the notebooks"

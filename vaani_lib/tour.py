@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SENTENCE', 'SPEAKER', 'ESPEAK_VOICE', 'EPOCHS', 'BATCH', 'TRAINING', 'KILL_AFTER_EPOCHS', 'PITCH', 'train_in_child',
            'follow', 'run_training', 'show_progress', 'loss_curve', 'compare_runs', 'draw', 'run_demo', 'lose_and_find',
-           'before_and_after', 'judge', 'distortion', 'speak']
+           'before_and_after', 'as_table', 'judge', 'distortion', 'speak']
 
 # %% ../nbs/lib/12_tour.ipynb #d1f38407
 import os
@@ -153,7 +153,7 @@ def run_demo(folder: Path, say: Callable[[str], None] = print) -> bool:
     minutes = sum(row.length for row in train) / prepared.sample_rate / 60
     equal = lose_and_find(folder, int(KILL_AFTER_EPOCHS * steps), say)
     say("4. How near did it come? Sentences that it was not trained on, before and after:")
-    say(before_and_after(folder / "runs" / "voice", prepared))
+    say(as_table(before_and_after(folder / "runs" / "voice", prepared)))
     say("5. The voice speaks.")
     speak(folder, say)
     say(
@@ -186,8 +186,8 @@ def lose_and_find(folder: Path, kill_at: int, say: Callable[[str], None]) -> boo
     return same and difference == 0
 
 # %% ../nbs/lib/12_tour.ipynb #80d904bb
-def before_and_after(run: Path, prepared) -> str:
-    "Lines of a table: what the base's nearest voice and the run's best say of the validation sentences, against the recordings."
+def before_and_after(run: Path, prepared) -> dict[str, dict[str, float]]:
+    "Figures of the validation sentences: as recorded, by the nearest of the base's own voices, and by the run's best."
     from vaani_lib.pitch import median_pitch
     from vaani_lib.voice import Voice
 
@@ -196,13 +196,17 @@ def before_and_after(run: Path, prepared) -> str:
     wavs = [prepared.waveform(row) / 32768 for row in (*held_out, *prepared.rows("train"))]
     base, tuned = Voice.load("compact"), Voice.load(run)
     nearest = min(base.speakers, key=lambda name: distortion([base.say(t, name, seed=0)[0] for t in texts], wavs, rate))
-    columns = {
+    return {
         "recordings": {PITCH: median_pitch(np.concatenate(wavs[: len(texts)]), rate)},
         f"compact's {nearest}": judge(base, nearest, texts, wavs),
         SPEAKER: judge(tuned, SPEAKER, texts, wavs),
     }
+
+
+def as_table(columns: dict[str, dict[str, float]]) -> str:
+    "Lines for a person; the last column has every figure."
     lines = [f"   {'':32}" + "".join(f"{name:>18}" for name in columns)]
-    for figure in columns[SPEAKER]:
+    for figure in [*columns.values()][-1]:
         found = (column.get(figure) for column in columns.values())
         lines.append(f"   {figure:32}" + "".join(f"{'' if v is None else f'{v:.3g}':>18}" for v in found))
     return "\n".join(lines)
@@ -232,7 +236,7 @@ def distortion(said: list[np.ndarray], wavs: list[np.ndarray], rate: int) -> flo
 
 # %% ../nbs/lib/12_tour.ipynb #ed7ffb8c
 def speak(folder: Path, say: Callable[[str], None]) -> None:
-    "Step 4: demo.wav, demo.png, and where everything is."
+    "Step 5: demo.wav, demo.png, and where everything is."
     from vaani_lib.audio import write_audio
     from vaani_lib.voice import Voice
 
