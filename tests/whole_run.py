@@ -10,8 +10,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tiny_voice import STEPS
 
+from drive_sync import Store
 from vaani_lib import training
 from vaani_lib.base import folded_weights
+from vaani_lib.epoch_voices import EPOCH, gap
 from vaani_lib.runs import read_curves
 from vaani_lib.trainer import Trainer
 
@@ -27,6 +29,8 @@ class Whole:
             self.run = self.train(folder / "whole", None)
         self.curves, self.samples, problems = self._history(self.run)
         assert not problems, problems
+        kept = [snapshot.epoch for snapshot in Store(self.run / "checkpoints").snapshots(EPOCH)]
+        assert kept == [epoch for epoch in range(1, epochs + 1) if epoch % gap(epochs) == 0], kept
         self.record = json.loads((self.run / "run.json").read_text())
 
     def train(self, output: Path, drive: Path | None, take_over: bool = False, max_steps: int | None = None,
@@ -73,6 +77,8 @@ class Whole:
         if record["best"]:
             # or one from the future: of an epoch that ended before the machine did, but did not come to its checkpoint
             found += self._other_voice(run / "best", [record["best"]["step"], *(at for at in self.voices if at > step)])
+        for kept in Store(run / "checkpoints").snapshots(EPOCH):  # also one from the future
+            found += self._other_voice(kept.path, [kept.step])
         curves, samples, problems = self._history(run)
         found += problems if step == self.steps else []  # while a run goes on, its newest event file has no end
         expected = {point: value for point, value in self.curves.items() if point[1] <= step}
@@ -84,12 +90,12 @@ class Whole:
         return found + [name for name in names if samples.get(name) != self.samples[name]]
 
     def _other_voice(self, folder: Path, steps: list[int]) -> list[str]:
-        """What keeps a voice's folder from being the voice at one of these steps."""
+        """What keeps a voice's folder, in its precision, from being the voice at one of these steps."""
         try:
             found = load_file(folder / "model.safetensors")
         except (OSError, SafetensorError) as error:
             return [f"{folder.name}/: {error}"]
-        if any(found.keys() == self.voices[step].keys() and all(found[name].equal(tensor) for name, tensor in
-                                                                 self.voices[step].items()) for step in steps):
+        if any(found.keys() == self.voices[step].keys() and all(found[name].equal(tensor.to(found[name].dtype)) for
+                                                                 name, tensor in self.voices[step].items()) for step in steps):
             return []
         return [f"{folder.name}/ is not the voice of step {steps[0]}"]

@@ -157,9 +157,9 @@ class Moment:
         self.base.describe(folder / "voice")
         write_json(folder / "run.json", self.record)
 
-    def write_voice(self, folder: Path) -> None:
+    def write_voice(self, folder: Path, precision: torch.dtype = torch.float32) -> None:
         "Writes the voice as a plain Hugging Face folder."
-        write_voice(self.voice, self.base, folder)
+        write_voice({name: weight.to(precision) for name, weight in self.voice.items()}, self.base, folder)
 
 # %% ../nbs/lib/07_checkpoints.ipynb #4b549e77
 def capture(trainer: Trainer, base: Base, record: dict, earlier: Moment | None = None) -> Moment:

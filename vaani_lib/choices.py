@@ -16,6 +16,7 @@ from drive_sync import Snapshot, SnapshotBroken, Store
 from .base import COMPACT, find_voice, load_description
 from .checkpoints import read_state
 from .config import read_json
+from .epoch_voices import EPOCH
 from .indic_voices import find_indic_voices
 from .voice import Voice
 
@@ -97,15 +98,16 @@ def _record(folder: Path, snapshots: list[Snapshot]) -> dict:
 
 
 def _snapshots(folder: Path) -> list[Snapshot]:
-    "The best and the checkpoints in a run's folder, the newest first; on Drive they stand in it, here in checkpoints/."
+    """The best, the checkpoints and the epochs' voices in a run's folder, the newest first; on Drive they stand in it,
+    here in checkpoints/."""
     stores = [Store(place) for place in (folder, folder / "checkpoints") if place.is_dir()]
-    kinds = ((store, kind) for kind in ("best", "ckpt") for store in stores)
+    kinds = ((store, kind) for kind in ("best", "ckpt", EPOCH) for store in stores)
     return [snapshot for store, kind in kinds for snapshot in reversed(store.snapshots(kind))]
 
 
 def _words(snapshot: Snapshot) -> str:
-    kind = "best" if snapshot.kind == "best" else "checkpoint"
-    return f"{kind}, epoch {snapshot.parts.epoch}, step {snapshot.step}"
+    kind = {"best": "best, ", "ckpt": "checkpoint, "}.get(snapshot.kind, "")
+    return f"{kind}epoch {snapshot.epoch}, step {snapshot.step}"
 
 # %% ../nbs/lib/08_choices.ipynb #43bf6ef8
 class Voices:

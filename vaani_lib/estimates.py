@@ -107,6 +107,7 @@ class Measured:
     samples: int  # of one epoch
     valid_flop: float  # of the whole validation set, and
     valid_calls: float
+    epoch_voices: int = 0  # all of them
 
 # %% ../nbs/lib/02_estimates.ipynb #499305b7
 SESSION_HOURS, DRIFT = 12, 1.25  # a free Colab session; the same step takes that much more in a busy minute

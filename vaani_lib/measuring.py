@@ -15,6 +15,7 @@ from transformers import VitsConfig, VitsModel
 from .base import Base, compact_tokenizer, find_voice, load_voice
 from .checkpoints import FROZEN, capture
 from .estimates import Measured, count_work
+from .epoch_voices import bytes_of_epochs
 from .finder import CHECKPOINT
 from .recipes import VitsData
 from .reporting import choose_sentences, speak, write_samples
@@ -57,7 +58,19 @@ def measure(trainer: Trainer, data: VitsData, base: Base, record: dict, folder: 
     flop /= len(first[0])
     # validation is the forward pass alone, about a third of the work
     there = (flop * len(data.valid_clips) / 3, calls * len(valid) / 3)
-    return Measured(taken, validation, keeping, flop, calls, sum(saved.values()), frozen, voice, spoken, *there)
+    return Measured(
+        taken,
+        validation,
+        keeping,
+        flop,
+        calls,
+        sum(saved.values()),
+        frozen,
+        voice,
+        spoken,
+        *there,
+        bytes_of_epochs(voice),
+    )
 
 # %% ../nbs/lib/12_measuring.ipynb #46d5e341
 def _keep(run: RunFolder, trainer: Trainer, base: Base, data: VitsData, record: dict, samples: Path) -> None:

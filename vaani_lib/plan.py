@@ -56,7 +56,7 @@ class Plan:
         "The most at one time."
         found = self.measured
         history = self.epochs * (2 * found.samples + self.steps_an_epoch * SCALAR_BYTES)  # a sample is also in the log
-        return room_on_drive(Sizes(found.checkpoint, found.frozen, found.voice, history))
+        return room_on_drive(Sizes(found.checkpoint, found.frozen, found.voice, history, found.epoch_voices))
 
     def to_json(self) -> dict:
         rows = [

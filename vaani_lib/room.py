@@ -15,18 +15,21 @@ from pathlib import Path
 from drive_sync import SnapshotBroken, Store, run_bytes
 from .base import Base
 from .config import RunSettings
+from .epoch_voices import bytes_of_epochs
 from .stepper import Task
 from .whisper import Whisper
 
 # %% ../nbs/lib/08_room.ipynb #030112e8
 @dataclass(frozen=True)
 class Sizes:
-    "Bytes of what a run saves: a checkpoint without what is frozen, that, a voice, and all curves and samples."
+    """Bytes of what a run saves: a checkpoint without what is frozen, that, a voice, all curves and samples, and the
+    voices along its way."""
 
     checkpoint: int
     frozen: int
     voice: int
     history: int
+    epoch_voices: int = 0
 
 
 STEP_BYTES = 1000  # of the curves: about a dozen values
@@ -42,7 +45,8 @@ def sizes(task: Task, settings: RunSettings, base: Base | Whisper, steps_an_epoc
     steps = min(settings.epochs * steps_an_epoch, settings.max_steps or float("inf"))
     history = steps / steps_an_epoch * epoch_bytes + steps * STEP_BYTES
     each = 3 * 4 if settings.optimizer == "adamw" else 4 + 2  # bytes: a weight and AdamW's two moments
-    return Sizes(each * sum(p.numel() for p in learning), frozen, voice, int(history))
+    along = bytes_of_epochs(voice) if settings.recipe == "vits" else 0
+    return Sizes(each * sum(p.numel() for p in learning), frozen, voice, int(history), along)
 
 # %% ../nbs/lib/08_room.ipynb #56f468e5
 KEEP_LAST = 2  # checkpoints: the newest, and one more should that one break
@@ -54,13 +58,14 @@ def room_here(sizes: Sizes, drive: bool) -> int:
     checkpoint = sizes.checkpoint + sizes.frozen
     # for Drive: what waits while it is away, and what its mount keeps on this machine until it is uploaded
     waiting = (MOST_WAITING + 2) * checkpoint if drive else 0
-    return run_bytes(checkpoint, KEEP_LAST, best=2 * sizes.voice, history=sizes.history) + waiting
+    return run_bytes(checkpoint, KEEP_LAST, best=2 * sizes.voice, history=sizes.history) + sizes.epoch_voices + waiting
 
 
 def room_on_drive(sizes: Sizes) -> int:
     "The most bytes that a run takes on Drive."
     # two more stay where the mount does not tell whether newer ones were uploaded
-    return run_bytes(sizes.checkpoint, KEEP_LAST + 2, shared=sizes.frozen, best=sizes.voice, history=sizes.history)
+    kept = run_bytes(sizes.checkpoint, KEEP_LAST + 2, shared=sizes.frozen, best=sizes.voice, history=sizes.history)
+    return kept + sizes.epoch_voices
 
 
 def folder_bytes(folder: Path) -> int:

@@ -15,6 +15,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+import torch
+
 from drive_sync import (
     DriveUnavailable,
     Lease,
@@ -31,6 +33,7 @@ from drive_sync.lock import FolderLock
 from drive_sync.reach import within
 from .checkpoints import FROZEN, Moment, label, read_record, step_label
 from .config import write_json
+from .epoch_voices import EPOCH, is_kept, thin_out
 from .finder import CHECKPOINT, Finder, Found
 from .history import CHAPTER, PIECE, History, is_copy, restore_history
 from .room import KEEP_LAST, MOST_WAITING, Sizes, folder_bytes, room_here, room_on_drive, store_bytes
@@ -103,7 +106,12 @@ class RunFolder:
         # what waits for Drive outlives a kill in the spool, as hard links
         self.lease = lease
         self.publisher = Publisher(
-            self.drive, self.path / ".waiting", lease=lease, then=self._tidy_drive, most_waiting=MOST_WAITING
+            self.drive,
+            self.path / ".waiting",
+            lease=lease,
+            then=self._tidy_drive,
+            most_waiting=MOST_WAITING,
+            newest_only=(CHECKPOINT, BEST, EPOCH),
         )
 
     def restore(self, found: Found) -> None:
@@ -170,6 +178,7 @@ class RunFolder:
             if best:
                 self.place_voice("best", moment)
             self._send(moment, best)
+            self._keep_epoch(moment)
             self._checkpoint(moment)
             self.place_voice("last", moment)
             self.write_record(moment.record)
@@ -186,6 +195,19 @@ class RunFolder:
         if self.publisher and self._unsent:
             self.history.hand_over(self.publisher, self._unsent, step_label(moment.progress))
         self._unsent = []
+
+    def _keep_epoch(self, moment: Moment) -> None:
+        "Keeps the voice of an epoch that has just ended, if it is one to keep. A recogniser is not for the ear."
+        done, voices = moment.progress, moment.record["settings"].get("recipe", "vits") == "vits"
+        if done.step_in_epoch or not is_kept(done.epoch) or not voices:
+            return
+        staging = self.path / ".staging" / label(EPOCH, done)
+        moment.write_voice(staging, torch.float16)
+        saved = self.local.publish(staging, staging.name, move=True)
+        shutil.rmtree(staging)
+        if self.publisher:
+            self.publisher.submit(saved, saved.label)
+        thin_out(self.local, self.publisher.pending() if self.publisher else ())
 
     def _checkpoint(self, moment: Moment) -> None:
         staging = self.path / ".staging" / label(CHECKPOINT, moment.progress)
@@ -240,6 +262,8 @@ class RunFolder:
         "Runs when Drive has something newer: older checkpoints may go, and the voices that none of those left names."
         if arrived.kind == CHAPTER:
             self.history.tidy(arrived)
+        if arrived.kind == EPOCH:
+            thin_out(self.drive)
         if arrived.kind == CHECKPOINT:
             self._arrived[arrived.name], sure = time.monotonic(), []
             if self.publisher.status().unverified:  # the mount does not tell what was uploaded
