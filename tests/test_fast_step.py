@@ -7,7 +7,7 @@ import torch
 from test_training_math import in_groups, make_task
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vaani_lib import gan, lean
+from vaani_lib import gan
 from vaani_lib.config import TrainSettings
 from vaani_lib.plain_step import PlainStep, plain_pass, precomputed
 from vaani_lib.recipes import VitsTask
@@ -75,7 +75,6 @@ class Waits(TorchDispatchMode):
 
 def test_a_step_does_not_wait_for_the_device(monkeypatch):
     monkeypatch.setattr(gan, "as_picture", lambda wav: False)  # the branches that a GPU takes
-    monkeypatch.setattr(lean, "checkpoint", lambda stage, *inputs, **_: stage(*inputs))
     stepper = Stepper(make_task(True), TrainSettings())
     stepper.task.train(True)
     with Waits() as waits:

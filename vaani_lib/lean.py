@@ -13,7 +13,6 @@ from types import MethodType
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 from transformers import VitsModel
 
 # %% ../nbs/lib/04_lean.ipynb #bf4e685f
@@ -44,10 +43,7 @@ def decode(decoder, latents: Tensor, speaker: Tensor | None = None) -> Tensor:
     if speaker is not None:
         x = x + decoder.cond(speaker)
     for i in range(decoder.num_upsamples):
-        if x.device.type == "cpu" and 2 * i >= decoder.num_upsamples:
-            x = checkpoint(_stage, decoder, i, x, use_reentrant=False, preserve_rng_state=False)
-        else:
-            x = _stage(decoder, i, x)
+        x = _stage(decoder, i, x)
     return torch.tanh(decoder.conv_post(leaky_relu(x, 0.01)))  # here, too, HiFi-GAN has PyTorch's default slope
 
 
