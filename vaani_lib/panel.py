@@ -118,7 +118,9 @@ class Panel:
             return make_button(label, action, self.stage.say, icon=icon, **look)
 
         self.aloud = widgets.Checkbox(value=True, description="play at once", indent=False, layout={"width": "130px"})
-        self.format = widgets.Dropdown(options=FORMATS, layout={"width": "80px"})
+        self.format = widgets.Dropdown(
+            options=FORMATS, description="as", style={"description_width": "initial"}, layout={"width": "110px"}
+        )
         self.buttons = {
             "speak": button(
                 "Speak",
