@@ -169,7 +169,8 @@ def _look_at(name: str, utterance: Utterance, measures: Measures, limits: Limits
     issues += text_issues(name, utterance.row, utterance.text, tokenizer, reading)
     if measures.fault is None:
         issues += alignment_issues(name, utterance, measures, limits, tokenizer, reading)
-    return Recording(name, utterance, measures, reading.text), issues
+    said = utterance.text if reading.text == utterance.text else reading.text  # one string for both
+    return Recording(name, utterance, measures, said), issues
 
 # %% ../nbs/lib/06_checker.ipynb #10b93081
 def check_one(corpus: Corpus, name: str, limits: Limits, tokenizer=None) -> list[Issue]:

@@ -248,7 +248,9 @@ def write_json(path: Path, content: dict) -> None:
     "Writes `content` to `path` at once or not at all."
     path = Path(path)
     beside = path.with_name(f".{path.name}.writing")
-    beside.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    with open(beside, "w", encoding="utf-8") as file:  # piece by piece: what is found in a long corpus is large
+        json.dump(content, file, ensure_ascii=False, indent=2)
+        file.write("\n")
     os.replace(beside, path)
 
 

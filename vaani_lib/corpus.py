@@ -266,5 +266,5 @@ def prepare(
             csv.writer(file, lineterminator="\n").writerows([("file", "reason", "row"), *left_out])
         with open(folder / "prepared.json", "w", encoding="utf-8", newline="\n") as file:
             json.dump(index, file, ensure_ascii=False, indent=1, default=vars)
-        del index, left_out  # before they are read again
-    return load_prepared(out)
+    # not read again: of a long corpus that would take as much memory as all that went before
+    return PreparedSet(out, sample_rate, index["speakers"], index["fingerprint"], tuple(index["rows"]))

@@ -84,9 +84,9 @@ RULES = (composed, invisible, plain_quotes, vowel_signs, doubled_signs, spaces)
 
 def clean(text: str) -> str:
     "`text` in one spelling: NFC, nothing invisible, plain quotes, single spaces. Doing it twice changes nothing more."
-    before = None
+    given, before = text, None
     while text != before:
         before = text
         for rule in RULES:
             text = rule(text)
-    return text
+    return given if text == given else text  # one string for both: a corpus has many
