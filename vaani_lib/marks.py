@@ -54,7 +54,11 @@ def visarga(text: str, lang: Language) -> str:
 
 # %% ../nbs/lib/00d_marks.ipynb #7f0f8abf
 _TAGS = re.compile(r"_(?:letter|word|શબ્દ)(?:-\w+)?", re.IGNORECASE)
-_MARKUP = re.compile(r"</?[A-Za-z][^<>]{0,60}>|(?<![\w#])#(?:um+|uh+|ah+|er+m?|h?mm+)(?!\w)", re.IGNORECASE)
+_MARKUP = re.compile(
+    r"</?[A-Za-z][^<>]{0,60}>|(?<![\w#])#(?:um+|uh+|ah+|er+m?|h?mm+)(?!\w)"
+    r"|(?<!\S)(?:[:;]['-]?[()DPO*]|<3)(?!\S)",  # :-) and <3
+    re.IGNORECASE,
+)
 
 
 @cache
@@ -68,7 +72,7 @@ def _noises(lang: Language) -> re.Pattern:
 
 
 def tags(text: str, lang: Language) -> str:
-    "Tags of a corpus, markup, noises and footnotes go: બી_letter-gu is બી; [noise] and [૧૨] are nothing, [હસીને] is read."
+    "Tags of a corpus, markup, noises, footnotes and :-) go: બી_letter-gu is બી; [noise] and [૧૨] are nothing, [હસીને] is read."
     return _noises(lang).sub(" ", _MARKUP.sub(" ", _TAGS.sub("", text)))
 
 # %% ../nbs/lib/00d_marks.ipynb #2092e2ff
@@ -150,7 +154,7 @@ def _abbreviations(lang: Language) -> tuple[re.Pattern, dict[str, str]]:
     "What finds them, and what is said for each, by the abbreviation without its last dot."
     shorts = sorted(lang["abbreviations"], key=len, reverse=True)
     pattern = re.compile(f"(?<![{lang.letter}A-Za-z.])({'|'.join(map(lang.abbreviation, shorts))})([{lang.letter}]*)")
-    return pattern, {short.rstrip("."): said for short, said in lang["abbreviations"].items()}
+    return pattern, {re.sub(r"\s", "", short).rstrip("."): said for short, said in lang["abbreviations"].items()}
 
 
 def abbreviations(text: str, lang: Language) -> str:
@@ -160,7 +164,9 @@ def abbreviations(text: str, lang: Language) -> str:
     def read(match: re.Match) -> str:
         said, following = in_full[re.sub(r"\s", "", match[1]).rstrip(".")], match[2]
         if following:
-            return said + ("" if re.fullmatch(lang["numbers"]["suffixes"], following) else " ") + following
+            initial = re.match(rf"\.[{lang.letter}]", text[match.end() :])  # ડૉ.એ.પી.જે.
+            ending = re.fullmatch(lang["numbers"]["suffixes"], following) and not initial
+            return said + ("" if ending else " ") + following
         ends = match.end() == len(text)
         return said + "." * (ends and match[1].endswith(".")) + " " * (not ends and text[match.end()].isalnum())
 
@@ -198,7 +204,8 @@ def initials(text: str, lang: Language) -> str:
         plain = re.sub(r"\.\s?", " ", match[0]).strip()
         if match.end() == len(text):
             return plain + "." * match[0].endswith(".")
-        return plain + " " * (match[0][-1] in ". " and not text[match.end()].isspace())
+        ending = re.match(rf"(?:{lang['numbers']['suffixes']})(?![{lang.letter}.])", text[match.end() :])  # એ.એમ.સી.ના
+        return plain + " " * (match[0][-1] in ". " and not text[match.end()].isspace() and not ending)
 
     return _initials(lang).sub(read, text) if "." in text else text
 
