@@ -174,15 +174,18 @@ def abbreviations(text: str, lang: Language) -> str:
 
 # %% ../nbs/lib/00d_marks.ipynb #1fcf9e57
 @cache
-def _abbreviations_in_place(lang: Language) -> list[tuple[re.Pattern, str]]:
+def _abbreviations_in_place(lang: Language, digits: bool) -> list[tuple[re.Pattern, str]]:
+    "What finds them in a text with `digits` or without, and what is said for each."
     start, letter = f"(?<![{lang.letter}A-Za-z.])", f"[{lang.letter}]"
-    table = lang["abbreviations_in_place"].items()
-    return [(re.compile(where.replace("START", start).replace("LETTER", letter)), said) for where, said in table]
+    table = lang["abbreviations_in_place"] | (lang["abbreviations_by_digits"] if digits else {})
+    return [
+        (re.compile(where.replace("START", start).replace("LETTER", letter)), said) for where, said in table.items()
+    ]
 
 
 def abbreviations_in_place(text: str, lang: Language) -> str:
     "What is short for something only where it stands: ધો. before a number, લિ. at the start of a line, વિ. between two."
-    for pattern, said in _abbreviations_in_place(lang):
+    for pattern, said in _abbreviations_in_place(lang, bool(re.search("[0-9]", text))):
         text = pattern.sub(said, text)
     return text
 

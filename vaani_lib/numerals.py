@@ -37,6 +37,8 @@ def roman_numerals(text: str, lang: Language) -> str:
         n = _roman(match[2].upper())
         return match[0] if n is None else f"{match[1]}{n}"
 
+    if not re.search("[IVXLivx]", text):
+        return text
     endings = "|".join(table["written"])
     pattern = rf"(?<![A-Za-z])([IVXL]+)(?:[ -]?({endings}))?\s+(?=({'|'.join(table['centuries'])}))"
     text = re.sub(pattern, century, text)
