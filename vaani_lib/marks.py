@@ -7,6 +7,7 @@ __all__ = ['other_scripts', 'folded_signs', 'misread_signs', 'visarga', 'tags', 
            'addresses', 'abbreviations', 'abbreviations_in_place', 'initials', 'symbols', 'punctuation']
 
 # %% ../nbs/lib/00d_marks.ipynb #3d8ee5e0
+import html
 import re
 import unicodedata
 from functools import cache
@@ -53,6 +54,7 @@ def visarga(text: str, lang: Language) -> str:
     return _visarga(lang).sub(lambda match: match[0][:-1] + chr(lang["first"] + 3), text)
 
 # %% ../nbs/lib/00d_marks.ipynb #7f0f8abf
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#x[0-9a-fA-F]{1,6}|[A-Za-z]{2,8}\d?);")
 _TAGS = re.compile(r"_(?:letter|word|શબ્દ)(?:-\w+)?", re.IGNORECASE)
 _MARKUP = re.compile(
     r"</?[A-Za-z][^<>]{0,60}>|(?<![\w#])#(?:um+|uh+|ah+|er+m?|h?mm+)(?!\w)"
@@ -72,7 +74,8 @@ def _noises(lang: Language) -> re.Pattern:
 
 
 def tags(text: str, lang: Language) -> str:
-    "Tags of a corpus, markup, noises, footnotes and :-) go: બી_letter-gu is બી; [noise] and [૧૨] are nothing, [હસીને] is read."
+    "Tags of a corpus, markup, &amp;, noises, footnotes and :-) go: બી_letter-gu is બી; [noise] and [૧૨] are nothing, [હસીને] is read."
+    text = _ENTITY.sub(lambda match: html.unescape(match[0]), text) if "&" in text else text
     return _noises(lang).sub(" ", _MARKUP.sub(" ", _TAGS.sub("", text)))
 
 # %% ../nbs/lib/00d_marks.ipynb #2092e2ff
