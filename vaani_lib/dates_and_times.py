@@ -16,8 +16,6 @@ from .language import Language, cardinal, year
 # %% ../nbs/lib/00e_dates_and_times.ipynb #3d1e6248
 _DATE = re.compile(r"(?<![\d.,/:-])(\d{1,2})([./-])(\d{1,2})\2(\d{4}|(?<!\.)\d{2})(?!\d|[./:-]\d)")
 _ISO_DATE = re.compile(r"(?<![\d.,/:-])(\d{4})([/-])(\d{1,2})\2(\d{1,2})(?!\d|[./:-]\d)")
-
-
 _SHORT_YEAR = re.compile(r"(?<![\d.,/:-])(\d{1,2})\.(\d{1,2})\.(\d{2})(?!\d|[./:-]\d)")
 
 
@@ -58,7 +56,7 @@ def _english_dates(text: str, lang: Language) -> str:
 # %% ../nbs/lib/00e_dates_and_times.ipynb #dc3988a5
 def dates(text: str, lang: Language) -> str:
     "15/08/1947, ૧૫-૮-૧૯૪૭, 1947-08-15, 15-Aug-1947, 15.8.47, 5/6 ડિસેમ્બર; by તા. or ના રોજ also 15/8."
-    table, numbered = lang["dates"], rf"(?:[A-Za-z]|{lang['dates']['not_after']})\S*\s?$"
+    table = lang["dates"]
     marker = rf"(?<![{lang.letter}])(?:{table['marker']})\s?:?\s?(?=\d)"
     text = re.sub(marker, f"{table['marker_word']} ", text)
     marked = rf"(?<={table['marker_word']} )(\d{{1,2}})[./-](\d{{1,2}})(?!\d|[./:-]\d)"
@@ -72,8 +70,10 @@ def dates(text: str, lang: Language) -> str:
     text = re.sub(rf"(?<![\d.,/:-])(\d\d?)-({lang.month})(?:-(?=\d))?{lang.case_end}", r"\1 \2 ", text)
 
     def read_short(match: re.Match) -> str:
-        numbers = re.search(numbered, text[max(0, match.start() - 20) : match.start()])  # version 15.8.47
-        return (not numbers and _date(lang, int(match[1]), int(match[2]), match[3])) or match[0]
+        before = text[max(0, match.start() - 20) : match.start()]
+        if re.search(rf"(?:[A-Za-z]|{table['not_after']})\S*\s?$", before):  # version 15.8.47
+            return match[0]
+        return _date(lang, int(match[1]), int(match[2]), match[3]) or match[0]
 
     return _english_dates(_SHORT_YEAR.sub(read_short, text), lang)
 
