@@ -136,7 +136,8 @@ def _hours(lang: Language) -> list[re.Pattern]:
     first = rf"((?:{table['named']})\S*\s\d\d?)\.{follows}"
     up_to = rf"\s?(?:{table['range'].format('', '').strip()}|[-–])\s?(?:(?:{table['named']})\S*\s)?"
     second = rf"(\d:[0-5]\d{up_to}\d\d?)\.(?=[0-5]\d(?![\d.%]))"
-    hyphen = rf"(?<![\d.,/:-])(0?[1-9]|1[0-2])-(?=(?:0\d|1[3-9]|[2-5]\d)\s?(?:{table['written']}|{table['at'][1]}))"
+    hour, spoken = r"(?<![\d.,/:-])(0?[1-9]|1[0-2])", rf"\s?(?:{table['written']}|{table['at'][1]})"
+    hyphen = rf"{hour}-(?=(?:0\d|1[3-9]|[2-5]\d)(?:{up_to}\d\d?[-:.][0-5]\d)?{spoken})"
     return [re.compile(hour) for hour in (first, second, hyphen)]
 
 # %% ../nbs/lib/00e_dates_and_times.ipynb #5a1c90e7
