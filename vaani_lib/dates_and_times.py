@@ -16,8 +16,6 @@ from .language import Language, cardinal, year
 # %% ../nbs/lib/00e_dates_and_times.ipynb #3d1e6248
 _DATE = re.compile(r"(?<![\d.,/:-])(\d{1,2})([./-])(\d{1,2})\2(\d{4}|(?<!\.)\d{2})(?!\d|[./:-]\d)")
 _ISO_DATE = re.compile(r"(?<![\d.,/:-])(\d{4})([/-])(\d{1,2})\2(\d{1,2})(?!\d|[./:-]\d)")
-
-
 _SHORT_YEAR = re.compile(r"(?<![\d.,/:-])(\d{1,2})\.(\d{1,2})\.(\d{2})(?!\d|[./:-]\d)")
 
 
@@ -57,22 +55,25 @@ def _english_dates(text: str, lang: Language) -> str:
 
 # %% ../nbs/lib/00e_dates_and_times.ipynb #dc3988a5
 def dates(text: str, lang: Language) -> str:
-    "15/08/1947, ૧૫-૮-૧૯૪૭, 1947-08-15, 15-Aug-1947, 15.8.47; after તા. also 15/8."
-    table, numbered = lang["dates"], rf"(?:[A-Za-z]|{lang['dates']['not_after']})\S*\s?$"
+    "15/08/1947, ૧૫-૮-૧૯૪૭, 1947-08-15, 15-Aug-1947, 15.8.47, 5/6 ડિસેમ્બર; by તા. or ના રોજ also 15/8."
+    table = lang["dates"]
     marker = rf"(?<![{lang.letter}])(?:{table['marker']})\s?:?\s?(?=\d)"
     text = re.sub(marker, f"{table['marker_word']} ", text)
-    short = rf"(?<={table['marker_word']} )(\d{{1,2}})[./-](\d{{1,2}})(?!\d|[./:-]\d)"
-    text = re.sub(short, lambda m: _date(lang, int(m[1]), int(m[2]), "") or m[0], text)
+    marked = rf"(?<={table['marker_word']} )(\d{{1,2}})[./-](\d{{1,2}})(?!\d|[./:-]\d)"
+    followed = rf"(?<![\d.,/:-])(\d{{1,2}})/(\d{{1,2}})(?={table['day_follows']})"
+    for short in (marked, followed):
+        text = re.sub(short, lambda m: _date(lang, int(m[1]), int(m[2]), "") or m[0], text)
     text = _DATE.sub(lambda m: _date(lang, int(m[1]), int(m[3]), m[4]) or m[0], text)
     text = _ISO_DATE.sub(lambda m: _date(lang, int(m[4]), int(m[3]), m[1]) or m[0], text)
     text = re.sub(r"(?<![\d.,/:-])(1[89]\d\d|20\d\d)/(\d\d)(?![\d/])", _following_year, text)
-    text = re.sub(
-        rf"(?<![\d.,/:-])(\d\d?)-({'|'.join(table['months'].split())})(?:-(?=\d))?{lang.case_end}", r"\1 \2 ", text
-    )
+    text = re.sub(rf"(?<![\d.,/:-])(\d\d?)/(?=\d\d?\s+(?:{lang.month}){lang.case_end})", r"\1-", text)
+    text = re.sub(rf"(?<![\d.,/:-])(\d\d?)-({lang.month})(?:-(?=\d))?{lang.case_end}", r"\1 \2 ", text)
 
     def read_short(match: re.Match) -> str:
-        numbers = re.search(numbered, text[max(0, match.start() - 20) : match.start()])  # version 15.8.47
-        return (not numbers and _date(lang, int(match[1]), int(match[2]), match[3])) or match[0]
+        before = text[max(0, match.start() - 20) : match.start()]
+        if re.search(rf"(?:[A-Za-z]|{table['not_after']})\S*\s?$", before):  # version 15.8.47
+            return match[0]
+        return _date(lang, int(match[1]), int(match[2]), match[3]) or match[0]
 
     return _english_dates(_SHORT_YEAR.sub(read_short, text), lang)
 
@@ -84,7 +85,9 @@ def _time_pattern(lang: Language) -> re.Pattern:
     spoken = rf"\s*(?:{table['written']}|{table['written_stem']})|{half}"
     clock = rf"(?P<h>[01]?\d|2[0-4])(?::(?P<m>[0-5]\d)(?::(?P<s>[0-5]\d))?|\.(?P<m2>[0-5]\d)(?={spoken})|(?={half}))"
     noun = rf"(?:\s*(?P<at>(?:{table['written']})(?![{lang.letter}]))|\s*(?P<stem>{table['written_stem']}))?"
-    return re.compile(rf"(?<![\d:.,/-]){clock}(?![\d:])(?:\s*(?P<half>[AaPp])\.?\s?[Mm](?![A-Za-z])\.?)?{noun}")
+    return re.compile(
+        rf"(?<![\d:.,/-]){clock}(?![\d:]|,\d{{3}}(?!\d))(?:\s*(?P<half>[AaPp])\.?\s?[Mm](?![A-Za-z])\.?)?{noun}"
+    )
 
 
 def _clock(lang: Language, hour: int, minute: int) -> tuple[str, list[str]]:
@@ -112,11 +115,12 @@ def _time_of_day(lang: Language, match: re.Match, hour: int) -> str:
 
 
 def _noun(lang: Language, match: re.Match, nouns: list[str]) -> str:
-    "વાગ્યે, or what stands in its place before a case ending, or nothing before થયા."
+    "વાગ્યે, or what stands in its place before a case ending, or nothing before થયા and before one more time."
     rest = match.string[match.end() :]
     if match["stem"] or (not match["at"] and re.match(rf"\s?{lang['time']['before_case']}", rest)):
         return " " + nouns[1]
-    if not match["at"] and re.match(rf"\s?(?:{lang['time']['bare_before']})", rest):
+    one_more = rf"(?:,|\s(?:{lang['time']['and']})\s)\s*\d\d?:\d\d"
+    if not match["at"] and re.match(rf"\s?(?:{lang['time']['bare_before']})|{one_more}", rest):
         return ""
     return " " + nouns[0]
 
@@ -124,8 +128,21 @@ def _noun(lang: Language, match: re.Match, nouns: list[str]) -> str:
 _HALVES = r"(?<![\d:.,/-])(\d\d?(?:[:.]\d\d)?(?:\s?[AaPp]\.?[Mm]\.?)?)\s?[-–—]\s?(?=\d\d?(?:[:.]\d\d)?\s?[AaPp]\.?[Mm](?![A-Za-z]))"
 
 
+@cache
+def _hours(lang: Language) -> list[re.Pattern]:
+    "The hour and the sign behind it in સવારે 9.30થી, in the second of two times, and in 5-30 વાગ્યે."
+    table = lang["time"]
+    follows = rf"(?=[0-5]\d(?:\s?{table['before_case']}|\s*[-–,;)]|\.?\s*$|\.\s|\s(?:{table['and']})\s))"
+    first = rf"((?:{table['named']})\S*\s\d\d?)\.{follows}"
+    up_to = rf"\s?(?:{table['range'].format('', '').strip()}|[-–])\s?(?:(?:{table['named']})\S*\s)?"
+    second = rf"(\d:[0-5]\d{up_to}\d\d?)\.(?=[0-5]\d(?![\d.%]))"
+    hour, spoken = r"(?<![\d.,/:-])(0?[1-9]|1[0-2])", rf"\s?(?:{table['written']}|{table['at'][1]})"
+    hyphen = rf"{hour}-(?=(?:0\d|1[3-9]|[2-5]\d)(?:{up_to}\d\d?[-:.][0-5]\d)?{spoken})"
+    return [re.compile(hour) for hour in (first, second, hyphen)]
+
+# %% ../nbs/lib/00e_dates_and_times.ipynb #5a1c90e7
 def times(text: str, lang: Language) -> str:
-    "10:30, 7.15 વાગ્યે, 5 PM, 18:00, 10:30-11:30, 10 AM-5 PM."
+    "10:30, 7.15 વાગ્યે, 5-30 વાગ્યે, સવારે 9.30થી, 5 PM, 18:00, 10:30-11:30, 10 AM-5 PM."
     table = lang["time"]
 
     def read(match: re.Match) -> str:
@@ -136,6 +153,8 @@ def times(text: str, lang: Language) -> str:
         stop = "." if match[0].endswith(".") and match.end() == len(match.string) else ""
         return _time_of_day(lang, match, hour) + said + _noun(lang, match, nouns) + stop
 
+    for hour in _hours(lang):
+        text = hour.sub(r"\1:", text)
     pair = r"(?<![\d:.,/-])(\d\d?:\d\d)\s?[-–—]\s?(\d\d?:\d\d)(?![\d:])"
     text = re.sub(pair, lambda match: table["range"].format(match[1], match[2]), text)
     text = re.sub(_HALVES, lambda match: table["range"].format(match[1], ""), text)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 # %% ../nbs/lib/04_file_checks.ipynb #959ea73c
 from .audio import HOP_LENGTH, SAMPLE_RATE
+from .language import known_languages, load_language
 from .layouts import Utterance
 from .measures import Measures
 from .report import Issue, make_issue
@@ -112,14 +113,12 @@ def _listed(characters: dict[str, int]) -> str:
 
 # %% ../nbs/lib/04_file_checks.ipynb #1a49282a
 def read_aloud(text: str, tokenizer=None) -> Explanation:
-    "`text` as the voice of `tokenizer` reads it; without one, by the table of its script (gu, hi), if there is one."
+    "`text` as the voice of `tokenizer` reads it; without one, by the table that has its letters, if there is one."
     language = language_of(tokenizer)
     if tokenizer is None:
-        language = next((code for code, letters in _LETTERS.items() if letters & set(text)), None)
+        written = {c for c in text if c.isalpha()}
+        language = next((code for code in known_languages() if written & load_language(code).alphabet), None)
     return explain(text, language) if language else Explanation(clean(text), (), {})
-
-
-_LETTERS = {"gu": set(map(chr, range(0x0A85, 0x0AB9))), "hi": set(map(chr, range(0x0905, 0x0939)))}
 
 
 def _changed(before: str, after: str, found) -> tuple[str, str]:

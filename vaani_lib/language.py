@@ -39,7 +39,9 @@ class Language:
     @cached_property
     def case_end(self) -> str:
         "Regular expression: here the word ends, or only a case ending follows."
-        return f"(?=(?:{self['numbers']['suffixes']})?(?![{self.letter}]))"
+        numbers = self["numbers"]
+        endings = "|".join([numbers["suffixes"], *numbers["suffix_after_consonant"].values()])  # also ડિસેમ્બરે
+        return f"(?=(?:{endings})?(?![{self.letter}]))"
 
     def abbreviation(self, short: str) -> str:
         "Regular expression for `short`: કિ.મી. also as કિ. મી. and કિ.મી; without dots only as a whole word."
@@ -47,6 +49,11 @@ class Language:
         whole = f"(?![A-Za-z0-9²³]){self.case_end}"
         end = whole if not short.endswith(".") else r"\." if len(parts) == 1 else rf"(?:\.|{whole})"
         return r"\.\s?".join(parts) + end
+
+    @cached_property
+    def month(self) -> str:
+        "Regular expression for the name of a month, in each of its spellings."
+        return "|".join([*self["dates"]["months"].split(), *self["dates"]["also"].split()])
 
     @cached_property
     def words(self) -> list[str]:

@@ -114,6 +114,32 @@ def _valid_of(root: Path, folders: dict[str, Path]) -> list[Path]:
         )
     return list(filter(holds_rows, find_tables(valid))) if valid else []
 
+# %% ../nbs/lib/02_layouts.ipynb #5a1c90e7
+def _where_instead(root: Path) -> str:
+    "What to do where a table is not in `root`: a sentence, or nothing."
+    files = sorted(path.name for path in root.iterdir() if path.is_file())
+    if tables := [name for name in files if name.casefold().endswith((".csv", ".tsv"))]:
+        return f" Name the right one of {' and '.join(tables[:4])} metadata.csv."
+    if workbooks := [name for name in files if name.casefold().endswith((".xlsx", ".xls", ".ods", ".numbers"))]:
+        return f" Save {workbooks[0]} as metadata.csv (CSV UTF-8) beside the recordings."
+    inside = [path for pattern in ("*/", "*/*/") for path in sorted(root.glob(pattern))]
+    found = [str(path) for path in inside if find_tables(path) or _pair_of_tables(path) or find_tables(path / "train")]
+    if len(found) > 1:
+        return f" There is one in each of {' and '.join(found[:4])}: give one of these folders."
+    return f" There is one in {found[0]}: give that folder." if found else ""
+
+
+def _not_read(tables: list[Path]) -> list[str]:
+    "The tables beside a metadata.csv that are not read, in words."
+    beside = [
+        path for table in tables if table.stem.casefold() == "metadata" for path in sorted(table.parent.iterdir())
+    ]
+    names = [
+        path.name for path in beside if path.suffix.casefold() in (".csv", ".tsv", ".jsonl") and path not in tables
+    ]
+    names = [name for name in names if name != "left_out.csv"]
+    return [f"{' and '.join(names)} beside it {'are' if len(names) > 1 else 'is'} not read"] if names else []
+
 
 def _parts(root: Path) -> list[tuple[str, Path]]:
     "(split or '', metadata file) of each table in `root`; FileNotFoundError where there is none."
@@ -127,17 +153,9 @@ def _parts(root: Path) -> list[tuple[str, Path]]:
         return pair
     if tables := find_tables(root):
         return [("", path) for path in tables]
-    inside = next(
-        (
-            f" There is one in {folder}: give that folder."
-            for folder in folders.values()
-            if find_tables(folder) or _pair_of_tables(folder) or find_tables(folder / "train")
-        ),
-        "",
-    )
     raise FileNotFoundError(
         f"{root} has no metadata.csv (found: {_contents(root)}). Expected one with lines such as "
-        f"audio/0001.wav|its text|speaker, or train/ and valid/ with one each.{inside}"
+        f"audio/0001.wav|its text|speaker, or train/ and valid/ with one each.{_where_instead(root)}"
     )
 
 # %% ../nbs/lib/02_layouts.ipynb #f0c5a5d8
@@ -199,6 +217,7 @@ def read_corpus(data_dir, valid_share: float = 0.1, seed: int = 0) -> Corpus:
     if not any(split == "valid" for split, _ in parts):
         found = split_by_text(found, valid_share, seed)
     words += [f"{' and '.join(names)} ({layout})" for layout, names in layouts.items()]
+    words += _not_read([path for _, path in parts])
     words += [] if any(split == "valid" for split, _ in parts) else ["some sentences held back for valid"]
     return Corpus(root, tuple(found), "; ".join(words), tuple(problems + repeats))
 

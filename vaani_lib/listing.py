@@ -16,12 +16,20 @@ from pathlib import Path
 _SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
 
 
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", name.replace("\\", "/").removeprefix("./"))
+
+
 def _key(name: str) -> str:
-    return unicodedata.normalize("NFC", name.replace("\\", "/").removeprefix("./")).casefold()
+    return _plain(name).casefold()
+
+
+def _small_first(names: list[str]) -> list[str]:
+    return sorted(names, key=lambda name: (name != name.casefold(), name))
 
 
 class Listing(dict):
-    "Every recording below a folder, by its folded relative path."
+    "Every recording below a folder, by its folded relative path; where two differ only in case, one by its own path."
 
     @cached_property
     def by_name(self) -> dict[str, list[str]]:
@@ -36,11 +44,12 @@ def list_audio(root: Path) -> Listing:
     "Every recording below `root`, hidden folders left out."
     found = Listing()
     for folder, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
+        folders[:] = _small_first([name for name in folders if not name.startswith(".")])
+        for name in _small_first(files):
             if name.lower().endswith(_SUFFIXES) and not name.startswith("."):
                 path = Path(folder) / name
-                found.setdefault(_key(path.relative_to(root).as_posix()), path)
+                own = path.relative_to(root).as_posix()
+                found.setdefault(_plain(own) if _key(own) in found else _key(own), path)
     return found
 
 
@@ -75,10 +84,14 @@ def find_recordings(name: str, folder: Path, root: Path, audio: Listing) -> list
     for place in _PLACES:
         for start in (f"{beside}/", ""):
             for suffix in suffixes:
-                path = audio.get(_key(os.path.normpath(start + place + plain).replace("\\", "/") + suffix))
+                wanted = os.path.normpath(start + place + plain) + suffix
+                path = audio.get(_plain(wanted)) or audio.get(_key(wanted))
                 if path is not None:
                     return [path]
-    return _below(plain, beside, audio, suffixes)
+    if found := _below(plain, beside, audio, suffixes):
+        return found
+    named = plain.lower().endswith(_SUFFIXES)  # 0001.mp3 in a table whose recordings were converted to wav since
+    return find_recordings(plain.rpartition(".")[0], folder, root, audio) if named else []
 
 
 def locate(name: str, folder: Path, root: Path, audio: Listing) -> Path:

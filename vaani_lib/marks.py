@@ -7,6 +7,7 @@ __all__ = ['other_scripts', 'folded_signs', 'misread_signs', 'visarga', 'tags', 
            'addresses', 'abbreviations', 'abbreviations_in_place', 'initials', 'symbols', 'punctuation']
 
 # %% ../nbs/lib/00d_marks.ipynb #3d8ee5e0
+import html
 import re
 import unicodedata
 from functools import cache
@@ -53,8 +54,13 @@ def visarga(text: str, lang: Language) -> str:
     return _visarga(lang).sub(lambda match: match[0][:-1] + chr(lang["first"] + 3), text)
 
 # %% ../nbs/lib/00d_marks.ipynb #7f0f8abf
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#x[0-9a-fA-F]{1,6}|[A-Za-z]{2,8}\d?);")
 _TAGS = re.compile(r"_(?:letter|word|શબ્દ)(?:-\w+)?", re.IGNORECASE)
-_MARKUP = re.compile(r"</?[A-Za-z][^<>]{0,60}>|(?<![\w#])#(?:um+|uh+|ah+|er+m?|h?mm+)(?!\w)", re.IGNORECASE)
+_MARKUP = re.compile(
+    r"</?[A-Za-z][^<>]{0,60}>|(?<![\w#])#(?:um+|uh+|ah+|er+m?|h?mm+)(?!\w)"
+    r"|(?<!\S)(?:[:;]['-]?[()DPO*]|<3)(?!\S)",  # :-) and <3
+    re.IGNORECASE,
+)
 
 
 @cache
@@ -68,7 +74,8 @@ def _noises(lang: Language) -> re.Pattern:
 
 
 def tags(text: str, lang: Language) -> str:
-    "Tags of a corpus, markup, noises and footnotes go: બી_letter-gu is બી; [noise] and [૧૨] are nothing, [હસીને] is read."
+    "Tags of a corpus, markup, &amp;, noises, footnotes and :-) go: બી_letter-gu is બી; [noise] and [૧૨] are nothing, [હસીને] is read."
+    text = _ENTITY.sub(lambda match: html.unescape(match[0]), text) if "&" in text else text
     return _noises(lang).sub(" ", _MARKUP.sub(" ", _TAGS.sub("", text)))
 
 # %% ../nbs/lib/00d_marks.ipynb #2092e2ff
@@ -150,7 +157,7 @@ def _abbreviations(lang: Language) -> tuple[re.Pattern, dict[str, str]]:
     "What finds them, and what is said for each, by the abbreviation without its last dot."
     shorts = sorted(lang["abbreviations"], key=len, reverse=True)
     pattern = re.compile(f"(?<![{lang.letter}A-Za-z.])({'|'.join(map(lang.abbreviation, shorts))})([{lang.letter}]*)")
-    return pattern, {short.rstrip("."): said for short, said in lang["abbreviations"].items()}
+    return pattern, {re.sub(r"\s", "", short).rstrip("."): said for short, said in lang["abbreviations"].items()}
 
 
 def abbreviations(text: str, lang: Language) -> str:
@@ -160,7 +167,9 @@ def abbreviations(text: str, lang: Language) -> str:
     def read(match: re.Match) -> str:
         said, following = in_full[re.sub(r"\s", "", match[1]).rstrip(".")], match[2]
         if following:
-            return said + ("" if re.fullmatch(lang["numbers"]["suffixes"], following) else " ") + following
+            initial = re.match(rf"\.[{lang.letter}]", text[match.end() :])  # ડૉ.એ.પી.જે.
+            ending = re.fullmatch(lang["numbers"]["suffixes"], following) and not initial
+            return said + ("" if ending else " ") + following
         ends = match.end() == len(text)
         return said + "." * (ends and match[1].endswith(".")) + " " * (not ends and text[match.end()].isalnum())
 
@@ -168,15 +177,18 @@ def abbreviations(text: str, lang: Language) -> str:
 
 # %% ../nbs/lib/00d_marks.ipynb #1fcf9e57
 @cache
-def _abbreviations_in_place(lang: Language) -> list[tuple[re.Pattern, str]]:
+def _abbreviations_in_place(lang: Language, digits: bool) -> list[tuple[re.Pattern, str]]:
+    "What finds them in a text with `digits` or without, and what is said for each."
     start, letter = f"(?<![{lang.letter}A-Za-z.])", f"[{lang.letter}]"
-    table = lang["abbreviations_in_place"].items()
-    return [(re.compile(where.replace("START", start).replace("LETTER", letter)), said) for where, said in table]
+    table = lang["abbreviations_in_place"] | (lang["abbreviations_by_digits"] if digits else {})
+    return [
+        (re.compile(where.replace("START", start).replace("LETTER", letter)), said) for where, said in table.items()
+    ]
 
 
 def abbreviations_in_place(text: str, lang: Language) -> str:
     "What is short for something only where it stands: ધો. before a number, લિ. at the start of a line, વિ. between two."
-    for pattern, said in _abbreviations_in_place(lang):
+    for pattern, said in _abbreviations_in_place(lang, bool(re.search("[0-9]", text))):
         text = pattern.sub(said, text)
     return text
 
@@ -198,7 +210,8 @@ def initials(text: str, lang: Language) -> str:
         plain = re.sub(r"\.\s?", " ", match[0]).strip()
         if match.end() == len(text):
             return plain + "." * match[0].endswith(".")
-        return plain + " " * (match[0][-1] in ". " and not text[match.end()].isspace())
+        ending = re.match(rf"(?:{lang['numbers']['suffixes']})(?![{lang.letter}.])", text[match.end() :])  # એ.એમ.સી.ના
+        return plain + " " * (match[0][-1] in ". " and not text[match.end()].isspace() and not ending)
 
     return _initials(lang).sub(read, text) if "." in text else text
 

@@ -122,11 +122,10 @@ def band_limit(power: np.ndarray, sample_rate: int) -> float:
 
 def mains_hum(wav: np.ndarray, sample_rate: int) -> float:
     "Power at 50 or 60 Hz against all below 1 kHz in `wav` (T,), in dB, if it stands out by 12 dB; else -120."
-    factor = max(1, sample_rate // 2000)  # averages of a few samples keep what is low, and are quick to transform
-    low = wav[: 30 * sample_rate // factor * factor]
-    low = low[: len(low) // factor * factor].reshape(-1, factor).mean(1)
     if len(wav) < sample_rate:
         return -120.0
+    factor = max(1, sample_rate // 2000)  # averages of a few samples keep what is low, and are quick to transform
+    low = wav[: min(len(wav), 30 * sample_rate) // factor * factor].reshape(-1, factor).mean(1)
     size, rate = 1 << len(low).bit_length(), sample_rate / factor
     power = np.abs(fft.rfft(low * np.hanning(len(low)).astype(np.float32), size)) ** 2
     near = lambda start, end: power[int(start * size / rate) : int(end * size / rate) + 1]

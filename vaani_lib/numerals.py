@@ -26,7 +26,7 @@ def _roman(numeral: str) -> int | None:
 
 
 def roman_numerals(text: str, lang: Language) -> str:
-    "XXI સદી, XXIમી સદી, ભાગ II."
+    "XXI સદી, XXIમી સદી, ધોરણ X; any of two letters or more but XX and XXX, which hide digits: ચાર્લ્સ III, ii)."
     table = lang["ordinals"]
 
     def century(match: re.Match) -> str:
@@ -34,15 +34,18 @@ def roman_numerals(text: str, lang: Language) -> str:
         return match[0] if n is None else f"{n}{match[2] or table['centuries'][match[3]]} "
 
     def part(match: re.Match) -> str:
-        n = _roman(match[2])
+        n = _roman(match[2].upper())
         return match[0] if n is None else f"{match[1]}{n}"
 
-    if not re.search("[IVXL]", text):
+    if not re.search("[IVXLivx]", text):
         return text
     endings = "|".join(table["written"])
     pattern = rf"(?<![A-Za-z])([IVXL]+)(?:[ -]?({endings}))?\s+(?=({'|'.join(table['centuries'])}))"
     text = re.sub(pattern, century, text)
-    return re.sub(rf"(?<![{lang.letter}])((?:{table['roman_after']})[ -])([IVXL]+)(?![A-Za-z.])", part, text)
+    named = rf"(?<![{lang.letter}])((?:{table['roman_after']})[ -])([IVXL]+)(?![A-Za-z.])"
+    text = re.sub(named, part, text)
+    text = re.sub(r"(?<![A-Za-z0-9.])()(i|[ivx]{2,5})(?=\))", part, text)
+    return re.sub(r"(?<![A-Za-z0-9.])()(?!X{2,3}\b)([IVX]{2,})(?![A-Za-z0-9]|\.[A-Za-z])", part, text)
 
 # %% ../nbs/lib/00f_numerals.ipynb #2bcfc4de
 def _gender(lang: Language, rest: str) -> str:
@@ -92,8 +95,8 @@ def _ordinal_pattern(lang: Language) -> re.Pattern:
 
 def ordinals(text: str, lang: Language) -> str:
     "૧લી, 3જો, 6ઠ્ઠી, ૨૧મી, 18 મી, 15th."
-    table, months = lang["ordinals"], "|".join(lang["dates"]["months"].split())
-    alone = rf"(?:{table['spaced']}){lang.case_end}|(?:{table['spaced_before_month']})(?=\s+(?:{months}))"
+    table = lang["ordinals"]
+    alone = rf"(?:{table['spaced']}){lang.case_end}|(?:{table['spaced_before_month']})(?=\s+(?:{lang.month}))"
     text = re.sub(rf"(?<![\d.,/:])([12346])\s(?={alone})", r"\1", text)
 
     def read(match: re.Match) -> str:
@@ -144,6 +147,7 @@ def codes(text: str, lang: Language) -> str:
 
     def read(match: re.Match) -> str:
         runs = re.findall(r"[A-Za-z]+|\d+|\.", match[0])
+        runs = [" ".join(run) if re.fullmatch("[a-z]{2}", run) else run for run in runs]  # 4ac
         return " ".join(_in_english(run) if run.isdigit() else run.replace(".", "point") for run in runs)
 
     after, before = _letters_and_number(lang)

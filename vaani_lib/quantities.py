@@ -82,7 +82,9 @@ def _unit_patterns(lang: Language) -> tuple[re.Pattern, re.Pattern]:
     units = lang["abbreviations"] | lang["units"]["names"]
     capitals = [form for unit in units if unit.isascii() and len(unit) > 1 for form in (unit.upper(), unit.title())]
     one = "|".join(map(lang.abbreviation, sorted({*units, *capitals}, key=len, reverse=True)))
-    return re.compile(rf"(?<=\d)\s?({one})([{lang.letter}]*)"), re.compile(
+    power = re.escape(lang["numbers"]["power"].rpartition("}")[2].strip())  # 10ની 8 ઘાત m/s
+    behind = rf"(?:(?<=\d)\s?|(?<=\d\s{power})\s)" if power else r"(?<=\d)\s?"
+    return re.compile(rf"{behind}({one})([{lang.letter}]*)"), re.compile(
         rf"(?<=[{lang.letter}])\s?/\s?({one})([{lang.letter}]*)"
     )
 
@@ -112,7 +114,7 @@ def units(text: str, lang: Language) -> str:
     table, names, patterns = lang["units"], _unit_names(lang), _unit_patterns(lang)
 
     def read(match: re.Match, per: str = " ") -> str:
-        said, ends = names[re.sub(r"\s", "", match[1]).rstrip(".")], match.end() == len(match.string)
+        said, ends = names[re.sub(r"\s", "", match[1]).rstrip(".")], match.end(1) == len(match.string)
         gap = "" if not match[2] or re.fullmatch(lang["numbers"]["suffixes"], match[2]) else " "
         return per + said + "." * (ends and match[1].endswith(".")) + gap + match[2]
 
@@ -136,15 +138,16 @@ _PHONES = re.compile(
 
 @cache
 def _announced(lang: Language) -> re.Pattern:
-    "Four digits or more after a word such as OTP, six after a town's name and a dash, and what phones have."
-    pins, phones, number = (lang["codes"][kind] for kind in ("pins", "phones", "number"))
+    "Four digits or more after a word such as OTP, six after a town's name and a dash, and what phones and trains have."
+    pins, phones, trains, number = (lang["codes"][kind] for kind in ("pins", "phones", "trains", "number"))
     four, six = r"(?=\d(?:[ -]?\d){3})", r"(?=\d(?:[ -]?\d){5})"
     gap = r"\s?[:.–-]?\s?"
-    after = (
-        rf"(?<![{lang.letter}A-Za-z])(?:(?:{pins})(?:{number})?{gap}{four}|(?:{phones})(?:{number}{gap}|{gap}{six}))"
-    )
+    train = rf"(?:{trains})(?:{number}{gap}(?=\d{{3}})|\s(?=\d{{5}}(?!\d)))"
+    phone = rf"(?:{phones})(?:{number}{gap}{four}|{gap}{six})"
+    after = rf"(?<![{lang.letter}A-Za-z])(?:(?:{pins})(?:{number})?{gap}{four}|{phone}|{train})"
     town = rf"[{lang.letter}]\s?[-–]\s?(?=\d{{6}}(?!\d))"
-    return re.compile(rf"({after}|{town})(\d(?:[ -]?\d){{2,}})(?!\d|[.,/:-]\d)")
+    groups = r"\d{1,2}(?:[ -]\d{1,2})+|\d+(?:[ -]\d{3,})*"  # a short number behind a long one counts something
+    return re.compile(rf"({after}|{town})({groups})(?!\d|[.,/:-]\d)")
 
 # %% ../nbs/lib/00e_quantities.ipynb #b27ee23d
 @cache

@@ -15,7 +15,7 @@ import soundfile
 
 # %% ../nbs/lib/09_report_page.ipynb #e45c2e45
 from .display import OKABE_ITO, player
-from .report import Issue, Report
+from .report import Issue, Report, how_many
 
 # %% ../nbs/lib/09_report_page.ipynb #b520b102
 def waveform_svg(wav: np.ndarray, width: int = 480, height: int = 56) -> str:
@@ -111,10 +111,6 @@ def _card(report: Report, issue: Issue) -> str:
     return f"<article><p><code>{escape(issue.file)}</code>{line}</p><p><b>{escape(issue.message)}</b></p>{said}{sound}</article>"
 
 
-def _files(group: list[Issue]) -> str:
-    return f"{len(group)} file{'s' * (len(group) > 1)}" if group[0].file else "the set"
-
-
 def _group(report: Report, group: list[Issue], shown: int) -> str:
     "One kind of issue with its worst files."
     first, cards = group[0], "".join(_card(report, issue) for issue in group[:shown])
@@ -125,7 +121,7 @@ def _group(report: Report, group: list[Issue], shown: int) -> str:
     )
     return (
         f'<section id="{first.severity}-{first.code}"><h3><span class="{first.severity}">{first.severity}</span> '
-        f'{first.code}: {_files(group)}</h3><p>{escape(first.remedy)}</p><div class="cards">{cards}</div>{more}</section>'
+        f'{first.code}: {how_many(group)}</h3><p>{escape(first.remedy)}</p><div class="cards">{cards}</div>{more}</section>'
     )
 
 # %% ../nbs/lib/09_report_page.ipynb #ba378767
@@ -133,7 +129,7 @@ def _overview(report: Report) -> str:
     "The table of all kinds of issues, with links to each."
     rows = "".join(
         f'<tr><td><span class="{first.severity}">{first.severity}</span></td>'
-        f'<td><a href="#{first.severity}-{first.code}">{first.code}</a></td><td>{_files(group)}</td>'
+        f'<td><a href="#{first.severity}-{first.code}">{first.code}</a></td><td>{how_many(group)}</td>'
         f"<td>{escape(first.message)}</td><td>{escape(first.remedy)}</td></tr>"
         for group in report.groups()
         for first in group[:1]

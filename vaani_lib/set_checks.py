@@ -179,12 +179,10 @@ _CORES = {"GUJARATI": _GUJARATI_CORE, "DEVANAGARI": _HINDI_CORE, "LATIN": "abcde
 
 
 def coverage_issues(recordings: list[Recording]) -> Iterator[Issue]:
-    "coverage where the language's common letters are rare in the texts to train on."
-    text = "".join(clean(r.utterance.text) for r in recordings if r.utterance.split == "train").casefold()
-    scripts = Counter(unicodedata.name(c, "?").split()[0] for c in text if c.isalpha())
-    core = _CORES.get(max(scripts, key=scripts.get, default=""), "")
+    "coverage where the language's common letters are rare in what is said to train on."
+    text = "".join(r.said for r in recordings if r.utterance.split == "train").casefold()
     counts = Counter(text)
-    if rare := [c for c in core if counts[c] < 3]:
+    if rare := [c for c in _CORES.get(_script(text), "") if counts[c] < 3]:
         message = f"fewer than 3 times: {' '.join(rare[:20])}{' …' * (len(rare) > 20)}"
         yield make_issue("coverage", "note", "", None, len(rare), message)
 

@@ -35,11 +35,12 @@ _PLAIN = str.maketrans(
     | dict.fromkeys("“”„‟″«»", '"')
     | dict.fromkeys("‐‑−⁃", "-")
     | {"‒": "–", "―": "—", "•": " "}
+    | dict.fromkeys(map(chr, range(0xFE00, 0xFE10)), "")  # which of its forms an emoji takes
 )
 
 
 def plain_quotes(text: str) -> str:
-    "Quotes, apostrophes, hyphens and bullets as a keyboard has them; dashes stay dashes."
+    "Quotes, apostrophes, hyphens and bullets as a keyboard has them, no variation selectors; dashes stay dashes."
     return text.translate(_PLAIN)
 
 # %% ../nbs/lib/00a_spelling.ipynb #5ba10cf6

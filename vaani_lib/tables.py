@@ -11,6 +11,7 @@ import io
 import json
 import re
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,11 +87,24 @@ def _unquote(field: str) -> str:
     return field[1:-1].replace('""', '"') if re.fullmatch(r'"([^"]|"")*""([^"]|"")*"', field) else field
 
 
+def _csv_rows(text: str, separator: str) -> list[tuple[int, list[str]]]:
+    "(line number, fields); where a quotation mark is never closed, line by line: it would swallow the rows below."
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+        return [(reader.line_num, fields) for fields in reader]
+    except csv.Error:
+        lines = enumerate(_LINE_END.split(text), start=1)
+        split = lambda line: (
+            line.split(separator) if line.count('"') % 2 else next(csv.reader([line], delimiter=separator))
+        )
+        return [(n, split(line)) for n, line in lines if line]
+
+
 def _split_fields(text: str, separator: str) -> list[tuple[int, list[str]]]:
     "(line number, fields) of every line of `text` that is not blank."
     if separator in ",;":
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-        return [(reader.line_num, [f.strip() for f in fields]) for fields in reader if any(f.strip() for f in fields)]
+        rows = _csv_rows(text, separator)
+        return [(n, [f.strip() for f in fields]) for n, fields in rows if any(f.strip() for f in fields)]
     lines = enumerate(_LINE_END.split(text), start=1)
     return [(n, [_unquote(f) for f in line.split(separator)]) for n, line in lines if line.strip()]
 
@@ -103,6 +117,19 @@ def speaker_of(name: str) -> str:
     "The speaker in an OpenSLR file name, or 'speaker' where the name has none."
     match = _OPENSLR.match(Path(name.replace("\\", "/")).stem)
     return match[1] if match else "speaker"
+
+
+_JOINERS = {"separated by tabs": " ", "separated by commas": ", ", "separated by semicolons": "; "}
+
+
+def _rejoined(fields: list[str], columns: Columns, width: int, joiner: str | None) -> list[str]:
+    "A row of more fields than the `width` of the others: the separator stood in its text, which nobody quoted."
+    while len(fields) > width and not fields[-1]:
+        fields = fields[:-1]
+    end = columns.text + len(fields) - width + 1
+    if len(fields) <= width or columns.fallback is not None or joiner is None:
+        return fields
+    return [*fields[: columns.text], joiner.join(fields[columns.text : end]), *fields[end:]]
 
 
 def _read_row(fields: list[str], columns: Columns, path: Path, line: int) -> TableRow | RowProblem:
@@ -127,7 +154,9 @@ def _json_lines(path: Path, lines: list[str]) -> list[tuple[int, list[str]]]:
     try:
         rows = [(n, json.loads(line)) for n, line in enumerate(lines, start=1) if line.strip()]
         header = list(dict.fromkeys(key for _, row in rows for key in row))
-        return [(0, header)] * bool(rows) + [(n, [str(row.get(key, "")) for key in header]) for n, row in rows]
+        return [(0, header)] * bool(rows) + [
+            (n, ["" if row.get(key) is None else str(row[key]) for key in header]) for n, row in rows
+        ]
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path} holds a line that is no JSON object ({error}). Expected lines such as "
@@ -183,7 +212,9 @@ def read_table(path) -> Table:
         columns = columns_by_name(rows[0]) if known else _judged(rows, header)
     except ValueError as error:
         raise ValueError(f"{path} {error}") from error
-    found = [_read_row(row, columns, path, line) for line, row in fields[header:]]
+    width = len(rows[0]) if header else Counter(map(len, rows)).most_common(1)[0][0]
+    fields = [(line, _rejoined(row, columns, width, _JOINERS.get(layout))) for line, row in fields[header:]]
+    found = [_read_row(row, columns, path, line) for line, row in fields]
     usable = tuple(row for row in found if isinstance(row, TableRow))
     named = columns.speaker is None and any(row.speaker == speaker_of(row.name) != "speaker" for row in usable)
     return Table(

@@ -71,7 +71,10 @@ READING = (
     unread_characters,
     marks.punctuation,
 )
-_READ_DIGITS = {quantities.phone_numbers, quantities.money, quantities.units} | {
+_READ_DIGITS = {
+    quantities.phone_numbers,
+    quantities.money,
+    quantities.units,
     dates_and_times.dates,
     dates_and_times.times,
     numerals.fractions,
