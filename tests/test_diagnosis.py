@@ -7,9 +7,9 @@ import pytest
 import tiny_voice
 from torch.utils.tensorboard import SummaryWriter
 
+from vaani_lib import training
 from vaani_lib.cli import main
 from vaani_lib.diagnosis import Watch, diagnose
-from vaani_lib.training import train
 from vaani_lib.watching import ProgressBar
 
 LENGTHS = [(24, 7), (60, 40), (150, 9)]  # epochs, steps an epoch
@@ -302,7 +302,7 @@ def session(tmp_path, monkeypatch):
         cut = dict(batch_size=1, grad_accum=1) if steps == 7 else {}
         settings = tiny_voice.settings(base, 8, learning_rate=rate, learning_rate_decay=1.0, max_steps=steps * epoch, **cut)
         told, said = Told(), []
-        train(settings, data, tmp_path / "runs", "run", tmp_path / "drive", watcher=told, say=said.append)
+        training.train(settings, data, tmp_path / "runs", "run", tmp_path / "drive", watcher=told, say=said.append)
         shutil.rmtree(tmp_path / "runs")
         return told.findings, said
 
