@@ -8,7 +8,7 @@ from test_training_math import in_groups, make_task
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vaani_lib import gan, lean
+from vaani_lib import gan, lean, vits
 from vaani_lib.config import TrainSettings
 from vaani_lib.plain_step import PlainStep, plain_pass, precomputed
 from vaani_lib.recipes import VitsTask
@@ -102,9 +102,19 @@ def test_a_step_does_not_wait_for_the_device(monkeypatch):
     with Reads(waits), Copies(waits):
         losses, finite = stepper.update(1e-4, stepper.gradients(batches, *SEED))
     assert finite and losses["duration"] > 0
-    # the text's mask, before anything else of the pass; the alignment's likelihoods and mask; then once, at its end, all that is
-    # logged, and whether it and the gradients are finite. The totals are counted before the batch moves
-    assert waits == {"encode_text": 1, "align": 2, "as_floats": 1, "<genexpr>": 2}
+    # the text's mask, before anything else of the pass, and once, at the step's end, all that is logged, and whether it and the
+    # gradients are finite. The totals are counted before the batch moves; what the alignment's search copies is on the CPU already
+    assert waits == {"encode_text": 1, "as_floats": 1, "<genexpr>": 2, "path": 2}
+
+
+def test_a_gpu_has_all_its_work_while_the_cpu_looks_for_the_alignment(monkeypatch):
+    task, order, (batch,) = make_task(True), [], in_groups(LONG_ENOUGH, 5)
+    search, backward = vits.maximum_path, torch.autograd.backward
+    monkeypatch.setattr(vits, "maximum_path", lambda *given: order.append("search") or search(*given))
+    monkeypatch.setattr(torch.autograd, "backward", lambda *given, **named: order.append("backward") or backward(*given, **named))
+    Stepper(task, TrainSettings()).gradients([batch], *SEED)
+    judged = 2 * len(task.modules["discriminator"].discriminators)  # for itself, and for the generator
+    assert order == ["backward"] * judged + ["search", "backward"]
 
 
 @pytest.mark.parametrize("stochastic", [True, False])
