@@ -324,8 +324,8 @@ def test_a_run_that_does_not_move_is_told_so_once_in_each_session(session):
 
 
 def test_a_run_that_learns_is_told_nothing(session):
-    found, said = session(1e-3, 7)
-    assert found == dict.fromkeys(range(1, 8), ()) and not any("Start a new run" in words for words in said)
+    found, said = session(1e-3, 6)
+    assert found == dict.fromkeys(range(1, 7), ()) and not any("Start a new run" in words for words in said)
 
 
 def test_a_run_that_has_run_away_is_told_so_once(session):
