@@ -1,12 +1,16 @@
 """What the curves of a run are said to show: every fault by its name and nothing else, and of a healthy run nothing."""
 import json
+import shutil
 
 import numpy as np
 import pytest
+import tiny_voice
 from torch.utils.tensorboard import SummaryWriter
 
+from vaani_lib import training
 from vaani_lib.cli import main
 from vaani_lib.diagnosis import Watch, diagnose
+from vaani_lib.watching import ProgressBar
 
 LENGTHS = [(24, 7), (60, 40), (150, 9)]  # epochs, steps an epoch
 
@@ -274,3 +278,59 @@ def test_the_command_reads_a_run_s_folder_and_answers_with_its_exit_status(tmp_p
     (tmp_path / "new" / "logs" / "tensorboard").mkdir(parents=True)
     assert main(["diagnose", str(tmp_path / "new")]) == 2
     assert capsys.readouterr().err == "vaani: new has no curves yet: nothing was logged under logs/tensorboard.\n"
+
+
+class Told(ProgressBar):
+    """A progress bar that keeps what it was told of each epoch: {epoch: findings}."""
+
+    def __init__(self):
+        self.findings = {}
+
+    def on_epoch(self, epoch):
+        super().on_epoch(epoch)
+        self.findings[epoch.number] = epoch.findings
+
+
+@pytest.fixture
+def session(tmp_path, monkeypatch):
+    """session(learning rate, last epoch, steps an epoch) goes on with the run on a new machine, from Drive, to that epoch.
+    Returns ({epoch: findings the watcher was given}, what was said)."""
+    tiny_voice.narrow_discriminators(monkeypatch.setattr)
+    base, data = tiny_voice.make_voice(tmp_path / "base"), tiny_voice.make_recordings(tmp_path)
+
+    def go_on(rate, epoch, steps=7):
+        cut = dict(batch_size=1, grad_accum=1) if steps == 7 else {}
+        settings = tiny_voice.settings(base, 8, learning_rate=rate, learning_rate_decay=1.0, max_steps=steps * epoch, **cut)
+        told, said = Told(), []
+        training.train(settings, data, tmp_path / "runs", "run", tmp_path / "drive", watcher=told, say=said.append)
+        shutil.rmtree(tmp_path / "runs")
+        return told.findings, said
+
+    return go_on
+
+
+def test_a_run_that_does_not_move_is_told_so_once_in_each_session(session):
+    """30 steps after the first epoch, at the end of the sixth, the rule is certain: it needs the curves of both sessions."""
+    nothing, said = session(1e-12, 4)
+    assert nothing == dict.fromkeys((1, 2, 3, 4), ()) and not any("learning rate" in words for words in said)
+    found, said = session(1e-12, 7)
+    assert found.keys() == {5, 6, 7} and found[5] == found[7] == ()
+    (sentence,) = found[6]
+    assert "In 35 steps no validation loss has moved" in sentence and "1e-12 does nothing. Start a new run" in sentence
+    assert said.count(sentence) == 1 and said[said.index(sentence) - 1].startswith("epoch 6/8")
+    found, said = session(1e-12, 8)  # who reads only this session's output learns of it, too
+    (sentence,) = found[8]
+    assert "In 49 steps" in sentence and said.count(sentence) == 1
+
+
+def test_a_run_that_learns_is_told_nothing(session):
+    found, said = session(1e-3, 6)
+    assert found == dict.fromkeys(range(1, 7), ()) and not any("Start a new run" in words for words in said)
+
+
+def test_a_run_that_has_run_away_is_told_so_once(session):
+    """The first step makes weights that overflow; what follows is skipped, and no epoch has anything to keep."""
+    found, said = session(1e30, 2, tiny_voice.STEPS)
+    lost = [words for words in said if "the validation loss is not finite" in words]
+    assert not found and [words.split(":")[0] for words in lost] == ["epoch 1", "epoch 2"], said
+    assert "Training has run away" in lost[0] and "--lr 1e+29 (it was 1e+30)" in lost[0] and "run away" not in lost[1]

@@ -5,9 +5,10 @@ from collections import Counter
 import pytest
 import torch
 from test_training_math import in_groups, make_task
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vaani_lib import gan
+from vaani_lib import gan, vits
 from vaani_lib.config import TrainSettings
 from vaani_lib.plain_step import PlainStep, plain_pass, precomputed
 from vaani_lib.recipes import VitsTask
@@ -41,7 +42,7 @@ def test_losses_and_gradients_are_the_plain_step_s(make, training):
     if not task.model.config.num_speakers > 1:
         batch.speaker.zero_()
     losses, expected = plain_gradients(plain_task, batch)
-    found = Stepper(task, TrainSettings()).gradients([batch], *SEED)
+    found = Stepper.as_floats(Stepper(task, TrainSettings()).gradients([batch], *SEED))
     assert {key: found[key] for key in losses} == pytest.approx(losses, rel=1e-5)
     assert found["total"] == pytest.approx(sum(task.weights.get(k, 1) * v for k, v in losses.items() if k != "discriminator"), rel=1e-5)
     for name, module in task.modules.items():
@@ -53,13 +54,18 @@ def test_losses_and_gradients_are_the_plain_step_s(make, training):
                 assert (parameter.grad - theirs).norm() <= 1e-4 * theirs.norm() + 1e-5, f"{name}.{key}"
 
 
-class Waits(TorchDispatchMode):
-    """Counts what would wait for a GPU, by the function of Vaani's that asks: numbers that Python reads, and picking by a mask, whose
-    size the device knows. (Copies to the CPU for the alignment and of the losses are no operations where all is on the CPU.)"""
+def asking() -> str:
+    """The function of Vaani's that is at work."""
+    return [frame for frame in traceback.extract_stack() if "vaani_lib" in frame.filename][-1].name
 
-    def __init__(self):
+
+class Reads(TorchDispatchMode):
+    """Counts what would wait for a GPU, by the function of Vaani's that asks: numbers that Python reads one by one, and picking by a
+    mask, whose size the device knows."""
+
+    def __init__(self, found: Counter):
         super().__init__()
-        self.found = Counter()
+        self.found = found
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         packet = str(func).split(".")[1]
@@ -68,20 +74,46 @@ class Waits(TorchDispatchMode):
         # transformers reads a wavenet's number of channels from a tensor of int32, which is on the CPU anyway
         reads = packet in ("_local_scalar_dense", "is_nonzero") and args[0].dtype is not torch.int32
         if picks or reads or packet in ("nonzero", "masked_select"):
-            ours = [frame for frame in traceback.extract_stack() if "vaani_lib" in frame.filename]
-            self.found[ours[-1].name] += 1
+            self.found[asking()] += 1
         return func(*args, **(kwargs or {}))
+
+
+class Copies(TorchFunctionMode):
+    """Counts what would wait for a GPU to copy to the CPU: where all is there already, the dispatcher sees nothing of it."""
+
+    def __init__(self, found: Counter):
+        super().__init__()
+        self.found = found
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        to_cpu = func is torch.Tensor.to and args[1:2] == ("cpu",) and not kwargs.get("non_blocking")  # not the step's own device
+        if to_cpu or func in (torch.Tensor.cpu, torch.Tensor.tolist):
+            self.found[asking()] += 1
+        return func(*args, **kwargs)
 
 
 def test_a_step_does_not_wait_for_the_device(monkeypatch):
     monkeypatch.setattr(gan, "as_picture", lambda wav: False)  # the branches that a GPU takes
     stepper = Stepper(make_task(True), TrainSettings())
     stepper.task.train(True)
-    with Waits() as waits:
-        losses = stepper.gradients(in_groups(LONG_ENOUGH, 5), *SEED)
-        assert stepper.update(1e-4) and losses["duration"] > 0
-    # the text's mask, before anything else of the pass, and whether the gradients are finite; the totals are counted before the batch moves
-    assert {name: n for name, n in waits.found.items() if n} == {"encode_text": 1, "update": 1, "<genexpr>": 2}, waits.found
+    waits, batches = Counter(), in_groups(LONG_ENOUGH, 5)
+    with Reads(waits), Copies(waits):
+        losses, finite = stepper.update(1e-4, stepper.gradients(batches, *SEED))
+    assert finite and losses["duration"] > 0
+    # the text's mask, before anything else of the pass, and once, at the step's end, all that is logged, and whether it and the
+    # gradients are finite. The totals are counted before the batch moves; what the alignment's search copies is on the CPU already
+    assert waits == {"encode_text": 1, "as_floats": 1, "<genexpr>": 2, "path": 2}
+
+
+def test_a_gpu_has_all_its_work_while_the_cpu_looks_for_the_alignment(monkeypatch):
+    task, order, (batch,) = make_task(True), [], in_groups(LONG_ENOUGH, 5)
+    search, backward = vits.maximum_path, torch.autograd.backward
+    monkeypatch.setattr(vits, "maximum_path", lambda *given: order.append("search") or search(*given))
+    monkeypatch.setattr(torch.autograd, "backward", lambda *given, **named: order.append("backward") or backward(*given, **named))
+    Stepper(task, TrainSettings()).gradients([batch], *SEED)
+    judged = 2 * len(task.modules["discriminator"].discriminators)  # for itself, and for the generator
+    assert order == ["backward"] * judged + ["search", "backward"]
 
 
 @pytest.mark.parametrize("stochastic", [True, False])

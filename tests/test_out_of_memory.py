@@ -1,6 +1,7 @@
 """Where a GPU's memory runs out the run goes on with smaller micro-batches, as if it had had them from that step on."""
 import json
 import shutil
+from dataclasses import fields, replace
 
 import pytest
 import tiny_voice
@@ -19,10 +20,11 @@ SIMULATED = torch.OutOfMemoryError("simulated")
 EPOCHS = 3  # of 2 steps: 4 clips, and 3
 
 
-def differences(run, expected) -> list[str]:
-    """Weights and points of curves, but the clock's, in which two runs are not the same, bit for bit."""
+def differences(run, expected, tolerance=None) -> list[str]:
+    """Weights and points of curves, but the clock's, in which two runs are not the same, bit for bit; or only losses, within a
+    relative `tolerance`, where a GPU does not add up in the same order each time."""
     ours, theirs = (load_file(folder / "last" / "model.safetensors") for folder in (run, expected))
-    found = [name for name in theirs if not ours[name].equal(theirs[name])]
+    found = [] if tolerance else [name for name in theirs if not ours[name].equal(theirs[name])]
     points = []
     for folder in (run, expected):
         curves, problems = read_curves(folder)
@@ -30,6 +32,10 @@ def differences(run, expected) -> list[str]:
         points.append({(tag, step): value for tag, curve in curves.items() if not tag.endswith(("_time", "_share"))
                        for step, value in zip(curve.steps.tolist(), curve.values.tolist())})
     assert len(points[0]) > 40
+    if tolerance:
+        points = [{key: value for key, value in of.items() if key[0].startswith(("Loss/", "Valid/", "Training/"))} for of in points]
+        assert points[0].keys() == points[1].keys()
+        return [str(key) for key, value in points[1].items() if points[0][key] != pytest.approx(value, rel=tolerance)]
     return found + sorted(str(key) for key in points[0].keys() | points[1].keys() if points[0].get(key) != points[1].get(key))
 
 
@@ -60,10 +66,11 @@ def run(request, tmp_path, monkeypatch):
     base, data = make(tmp_path / "base"), tiny_voice.make_recordings(tmp_path)
 
     def train(name, batch_size=4, max_steps=None):
-        settings = choose(base, EPOCHS, batch_size=batch_size, grad_accum=4 // batch_size, max_steps=max_steps)
+        others = dict(batch_size=batch_size, grad_accum=4 // batch_size, max_steps=max_steps)
+        settings = choose(base, EPOCHS, **others, **train.settings)
         return training.train(settings, data, tmp_path / "runs", name, tmp_path / "drive", say=train.said.append)
 
-    train.said, train.folder = [], tmp_path
+    train.said, train.folder, train.settings = [], tmp_path, {}
     return train
 
 
@@ -96,6 +103,49 @@ def fails(monkeypatch):
     return arrange
 
 
+def reserved(stepper, batches) -> tuple[int, int]:
+    """Bytes that these gradients take of a GPU that nothing else is kept on: in use at most, and set aside by PyTorch at most."""
+    stepper.free_cache()
+    torch.cuda.reset_peak_memory_stats()
+    stepper.gradients(batches, 0)
+    for optimizer in stepper.optimizers.values():
+        optimizer.zero_grad(set_to_none=True)
+    found = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+    stepper.free_cache()
+    return found
+
+
+def in_halves(batch) -> list:
+    size = len(batch) // 2
+    return [replace(batch, **{f.name: getattr(batch, f.name)[part] for f in fields(batch)}) for part in (slice(size), slice(size, None))]
+
+
+@pytest.fixture
+def limited(monkeypatch):
+    """limited(step): while that step (from 1) is made, the first time and again, PyTorch gets a little more of the GPU's memory than
+    micro-batches of half the size take."""
+    def arrange(step):
+        taken, share = trainer.Trainer.step, []
+
+        def at_step(self, batches):
+            if self.progress.step + 1 != step:
+                return taken(self, batches)
+            if not share:
+                (needed, _), (_, halves) = (reserved(self.stepper, found) for found in (batches, in_halves(*batches)))
+                limit = 1.1 * halves
+                assert limit < 0.75 * needed, f"{needed} bytes for all clips at a time and {halves} for half of them are too close"
+                share.append(limit / torch.cuda.get_device_properties(0).total_memory)
+            torch.cuda.set_per_process_memory_fraction(share[0])
+            try:
+                return taken(self, batches)
+            finally:
+                torch.cuda.set_per_process_memory_fraction(1.0)
+
+        monkeypatch.setattr(trainer.Trainer, "step", at_step)
+
+    return arrange
+
+
 CUBLAS = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
 
 
@@ -104,14 +154,27 @@ CUBLAS = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cubl
     (4, 2, 0, CUBLAS), (4, 1, 0, SIMULATED), (2, 1, 1, SIMULATED)],
     ids=["the first micro-batch, by cuBLAS", "twice over", "a later micro-batch"])
 def test_the_step_is_repeated_with_smaller_micro_batches(run, fails, asked, left, number, error):
+    repeats_the_third_step(run, asked, left, lambda: fails(3, left, number, error))
+
+
+def repeats_the_third_step(run, asked, left, arrange, tolerance=None):
+    """`arrange` sees to it that in step 3 memory is enough for `left` clips at a time, and not for more."""
     run("expected", asked, max_steps=2)
     expected = run("expected", left)
-    fails(3, left, number, error)
+    arrange()
     run.said.clear()
     found = run("found", asked)
-    assert differences(found, expected) == []
-    halvings = [sentence for sentence in run.said if "Memory ran out at step 3" in sentence]
+    assert differences(found, expected, tolerance) == []
+    halvings = [sentence for sentence in run.said if "Memory ran out" in sentence]
     assert len(halvings) == (2 if asked == 4 * left else 1) and f"{left} × {4 // left} clips" in halvings[-1], run.said
+    assert all("at step 3" in sentence for sentence in halvings)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU, whose memory alone can be limited; the same is simulated above")
+def test_the_step_is_repeated_where_a_gpu_s_own_memory_runs_out(run, limited):
+    """Also what cannot be simulated: the failed step lets go of its memory, or half of the clips would not fit either."""
+    run.settings |= dict(device="cuda", segment_frames=4096)  # clips of a minute, with what fills them up: over 1 GB
+    repeats_the_third_step(run, 4, 2, lambda: limited(3), tolerance=0.02)
 
 
 @of_both

@@ -39,7 +39,7 @@ def plain_pass(model: VitsModel, batch: Batch, spec: Tensor, segment_frames: int
     real = vits.cut(wav, starts * HOP_LENGTH, segment_frames * HOP_LENGTH)
     kl = vits.kl_divergence(posterior_log_scales, latents, means, log_scales, attention, frame_mask)
     duration = vits.duration_loss(model, hidden, token_mask, attention.sum(2, keepdim=True).mT, speaker)
-    return vits.TrainingPass(generated.float(), real, kl, duration, attention)
+    return vits.TrainingPass(generated.float(), real, lambda: vits.Aligned(attention, kl, duration))
 
 # %% ../nbs/lib/08_plain_step.ipynb #d3a237fb
 def layer_outputs(discriminator: nn.Module, wav: Tensor) -> list[Tensor]:

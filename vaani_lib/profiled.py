@@ -35,7 +35,8 @@ def timed(step: Callable[[], object], device: str) -> float:
 # %% ../nbs/lib/09_profiled.ipynb #859c8ebc
 PREFIX = "part: "
 FUNCTIONS = (
-    (vits, "align", "alignment"),
+    (vits, "begin_alignment", "alignment"),
+    (vits, "maximum_path", "alignment"),
     (vits, "duration_loss", "duration predictor"),
     (vits, "spectrogram", "spectrograms"),
     (vits, "reconstruction_loss", "spectrograms"),

@@ -7,6 +7,7 @@ __all__ = ['AMP_TYPES', 'FIRST_SCALE', 'NO_MEMORY', 'Cut', 'Phase', 'Task', 'see
            'libraries_memory', 'Stepper']
 
 # %% ../nbs/lib/03_stepper.ipynb #f16603ae
+import math
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -119,18 +120,18 @@ class Stepper:
         dtype = AMP_TYPES[self.settings.precision]
         return nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
 
-    def gradients(self, micro_batches: Sequence, *seed: int) -> dict[str, float]:
-        "Adds up every phase's gradients over the micro-batches; returns the losses of the whole batch."
+    def gradients(self, micro_batches: Sequence, *seed: int) -> dict[str, Tensor]:
+        "Adds up every phase's gradients over the micro-batches; returns the losses of the whole batch, not waited for."
+        if self.processes.count == 1:
+            return self._own_gradients(micro_batches, *seed)
         try:
-            with libraries_memory():
-                losses = self._own_gradients(micro_batches, *seed)
+            losses = self.as_floats(self._own_gradients(micro_batches, *seed))
         except torch.OutOfMemoryError:
-            if self.processes.count == 1:
-                raise
             losses = None
         return self._of_all_processes(losses)
 
-    def _own_gradients(self, micro_batches: Sequence, *seed: int) -> dict[str, float]:
+    @libraries_memory()
+    def _own_gradients(self, micro_batches: Sequence, *seed: int) -> dict[str, Tensor]:
         totals, losses = self.task.totals(micro_batches), defaultdict(float)
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
@@ -139,12 +140,10 @@ class Stepper:
             for phase in self.phases(batch, totals):
                 self._backward(phase)
                 self._add(losses, phase)
-        return self._as_floats(losses)
+        return losses
 
-    def _of_all_processes(self, losses: dict[str, float] | None) -> dict[str, float]:
+    def _of_all_processes(self, losses: dict[str, float] | None) -> dict[str, Tensor]:
         "Adds up the gradients and the losses; where one process ran out of memory, all say so. What nobody learnt keeps None."
-        if self.processes.count == 1:
-            return losses
         learnt = [[p.grad is not None for p in ps] for ps in self.parameters.values()]
         everyone = self.processes.gather((losses, learnt))
         if any(found is None for found, _ in everyone):
@@ -155,7 +154,8 @@ class Stepper:
                 p.grad = torch.zeros_like(p) if p.grad is None else p.grad
             self.processes.add_up([p.grad for p in used])
         names = dict.fromkeys(name for found, _ in everyone for name in found)
-        return {name: sum(found.get(name, 0.0) for found, _ in everyone) for name in names}
+        sums = {name: sum(found.get(name, 0.0) for found, _ in everyone) for name in names}
+        return {name: torch.tensor(value, dtype=torch.float64, device=self.device) for name, value in sums.items()}
 
     def phases(self, batch, totals) -> Iterator[Phase]:
         "The task's, each computed when it is asked for, in the networks' precision; what comes between is not."
@@ -187,24 +187,31 @@ class Stepper:
             losses["total"] += self._total(phase.losses).detach()
 
     @staticmethod
-    def _as_floats(losses: dict[str, Tensor]) -> dict[str, float]:
-        "One wait for the device instead of one a loss."
-        return dict(zip(losses, torch.stack([v.float() for v in losses.values()]).tolist())) if losses else {}
+    def as_floats(values: dict[str, Tensor]) -> dict[str, float]:
+        "One wait for the device instead of one each."
+        return dict(zip(values, torch.stack([v.double() for v in values.values()]).tolist())) if values else {}
 
-    def update(self, learning_rate: float, losses_are_finite: bool = True) -> bool:
-        "Steps every optimizer if losses and all gradients are finite, else none; says which."
-        grads = {n: [p.grad for p in ps if p.grad is not None] for n, ps in self.parameters.items()}
+    def update(self, learning_rate: float, losses: dict[str, Tensor]) -> tuple[dict[str, float], bool]:
+        """Steps every optimizer if `losses` and all gradients are finite, else none; returns the losses, and whether it did.
+
+        Only here does a step wait for all that a GPU was given, and once."""
         for name, scaler in self.scalers.items():
             scaler.unscale_(self.optimizers[name])
-        norms = lambda: torch.stack([torch.nn.utils.get_total_norm(g) for g in grads.values()])
-        finite = losses_are_finite and bool(torch.isfinite(self._once_more(norms)).all())
+        found = self._once_more(lambda: self.as_floats(losses | self._norms()))
+        finite = all(map(math.isfinite, found.values()))
         for name, scaler in self.scalers.items():
             for group in self.optimizers[name].param_groups:
                 group["lr"] = learning_rate
             if finite:
-                self._once_more(lambda scaler=scaler, name=name: scaler.step(self.optimizers[name]))
-            scaler.update()
-        return finite
+                # not by scaler.step, which would look, and for 8-bit moments wait, for what is known here
+                self._once_more(self.optimizers[name].step)
+            scaler.update()  # on the device
+        return {name: found[name] for name in losses}, finite
+
+    def _norms(self) -> dict[str, Tensor]:
+        "Each module's gradient norm: finite where all of its gradients are."
+        grads = {name: [p.grad for p in ps if p.grad is not None] for name, ps in self.parameters.items()}
+        return {f"norm of {name}": torch.nn.utils.get_total_norm(g) for name, g in grads.items()}
 
     def _once_more(self, call: Callable):
         """A part of an update that runs out of memory is tried again, by itself: the other module has learnt already, and

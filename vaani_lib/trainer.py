@@ -132,7 +132,8 @@ class Trainer:
         self.updating = False
         losses = self.stepper.gradients(micro_batches, self.settings.seed, done.step)
         self.updating = True
-        self._count(self.stepper.update(rate, bool(np.isfinite(list(losses.values())).all())), losses)
+        losses, finite = self.stepper.update(rate, losses)
+        self._count(finite, losses)
         done.step, done.step_in_epoch = done.step + 1, done.step_in_epoch + 1
         return {
             **{f"Loss/{k}": v for k, v in losses.items()},
@@ -228,4 +229,4 @@ class Trainer:
                     self.stepper._add(losses, phase)
         finally:
             self.task.train(True)
-        return self.stepper._as_floats(losses)
+        return self.stepper.as_floats(losses)

@@ -65,14 +65,15 @@ def measure_learning(base: Whisper, data: WhisperData, settings: WhisperSettings
     "(seconds of a few steps, of a whole validation), from a micro-batch of each and a batch of the validation's."
     task = WhisperTask(base, settings)
     trainer, rate = Trainer(task, settings), settings.learning_rate
-    learn = lambda step: trainer.stepper.gradients(data.load(step)[:1], settings.seed, 0)
+    stepper = trainer.stepper
+    learn = lambda step: stepper.as_floats(stepper.gradients(data.load(step)[:1], settings.seed, 0))  # to their end
     task.train(True)
     chosen, taken = choose_steps(data), []
     learn(chosen[0][:1])  # warms up, and makes the optimizer's moments
-    trainer.stepper.update(rate)
+    stepper.update(rate, {})
     for step in chosen:
         learning = timed(lambda step=step: learn(step)) * len(step) / min(len(step), settings.batch_size)
-        taken.append(learning + timed(lambda: trainer.stepper.update(rate)))
+        taken.append(learning + timed(lambda: stepper.update(rate, {})))
     valid = data.valid()
     some = valid[len(valid) // 2]
     with _as_long(base, max(1, some.ids.shape[1] - len(base.processor.tokenizer.prefix_tokens))):
