@@ -11,7 +11,7 @@ help:
 	@echo "make test-newest  the same with the newest versions of everything (.venv-newest)"
 	@echo "make bench        what a checkpoint, a resume, preparing 10 hours, a sentence, the panel, a voice's clients and a step cost (.bench/)"
 	@echo "make soak         KILLS=300 SEED=1: train, kill and resume at random under a Drive that lies (about 2 s a kill)"
-	@echo "make parity       a voice of FastSpeech2_HS by ESPnet itself (.venv-parity) and by Vaani, compared"
+	@echo "make parity       a voice of FastSpeech2_HS by ESPnet itself and Coqui's HiFi-GAN (.venv-parity) and by Vaani, compared"
 	@echo "make export       after changing a notebook: write vaani_lib and docs/modules.md from nbs/, clean the notebooks"
 	@echo "make outputs      run the notebooks that people open and keep in them what they show, for GitHub"
 
@@ -34,7 +34,7 @@ soak: .venv/ready-dev
 	OMP_NUM_THREADS=1 TRANSFORMERS_VERBOSITY=error $(BIN)/python tests/lost_machines.py $${TMPDIR:-/tmp}/vaani-soak --verbose \
 		--kills $(or $(KILLS),300) $(if $(SEED),--seed $(SEED))
 
-# ESPnet without what training and recognition need; torch and the rest are those of .venv, whose folder a .pth file names.
+# ESPnet and Coqui TTS without what training and recognition need; torch and the rest are those of .venv, whose folder a .pth file names.
 parity: .venv/ready
 	$(BIN)/python -m venv .venv-parity
 	$(BIN)/python -c "import site; print(site.getsitepackages()[0])" > "$$(.venv-parity/bin/python -c 'import site; print(site.getsitepackages()[0])')/vaani.pth"

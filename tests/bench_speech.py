@@ -1,9 +1,10 @@
 """`python tests/bench_speech.py FOLDER [ROUNDS] [THREADS]`: how soon a voice is heard and how long a sentence takes; 7 and 2.
 
 A voice of MMS's full size with random weights says 60 characters, about 4.1 s; transformers' VitsModel, Vaani whole and in
-pieces, ONNX Runtime and bfloat16 one after another in each round, medians of all rounds. Then the compact voice. Prints a table
-and writes FOLDER/bench_speech.json. On a machine that others use as well, threads wait for each other: one thread and the
-processor's time, which is what it would take on a free core, say more there.
+pieces, ONNX Runtime, and other decoders (bfloat16, int8, compiled) one after another in each round, medians of all rounds.
+Then the compact voice. Prints a table, with what each way changes in the sound, and writes FOLDER/bench_speech.json. On a
+machine that others use as well, threads wait for each other: one thread and the processor's time, which is what it would take
+on a free core, say more there.
 """
 import copy
 import json
@@ -17,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from other_decoders import compiled, in_bfloat16, in_int8, speak
 from transformers import VitsConfig, VitsModel
 
 from vaani_lib.base import Base, compact_tokenizer
-from vaani_lib.chunks import before_decoding
-from vaani_lib.decoder import decode, store_for_speech
+from vaani_lib.decoder import store_for_speech
 from vaani_lib.demo import demo_sentences
 from vaani_lib.metrics import mel_cepstral_distortion
 from vaani_lib.onnx_file import INPUTS, write_onnx
@@ -49,18 +50,6 @@ def by_transformers(base: Base) -> np.ndarray:
     torch.manual_seed(0)
     with torch.no_grad():
         return base.model(**base.tokenizer(TEXT, return_tensors="pt")).waveform[0].numpy()
-
-
-def in_bfloat16(voice: Voice, decoder: torch.nn.Module) -> np.ndarray:
-    """The decoder's sums in bfloat16; all before it as ever."""
-    torch.manual_seed(0)
-    ids = voice.tokenizer(TEXT, return_tensors="pt").input_ids
-    speaker = 0 if len(voice.speakers) > 1 else None
-    with torch.no_grad(), before_decoding(voice.model) as kept:
-        voice.model(ids, speaker_id=speaker)
-    latents, told = kept[0]
-    with torch.no_grad():
-        return decode(decoder, latents.bfloat16(), None if told is None else told.bfloat16())[0, 0].float().numpy()
 
 
 def by_onnxruntime(base: Base, folder: Path) -> Callable[[], np.ndarray]:
@@ -93,7 +82,7 @@ def in_pieces(voice: Voice) -> tuple[np.ndarray, np.ndarray]:
 
 def measure(ways: dict[str, Callable], rounds: int, rate: int, reference: np.ndarray) -> dict[str, dict]:
     """Each way once a round, after a round that does not count."""
-    runs = {name: [] for name in ways}
+    runs, apart = {name: [] for name in ways}, {}
     for number in range(rounds + 1):
         for name, way in ways.items():
             begun = clocks()
@@ -103,31 +92,35 @@ def measure(ways: dict[str, Callable], rounds: int, rate: int, reference: np.nda
             if number:
                 runs[name].append((*first, *took, len(wav) / rate))
             elif wav.shape == reference.shape:
-                runs[name + " difference"] = float(np.abs(wav - reference).max() / np.abs(reference).max())
-    return {name: row(runs[name], runs.get(name + " difference")) for name in ways}
+                difference = float(np.abs(wav - reference).max() / np.abs(reference).max())
+                apart[name] = {"difference": difference, "distortion (dB)": mel_cepstral_distortion(wav, reference, rate)}
+    return {name: row(runs[name]) | apart.get(name, {}) for name in ways}
 
 
-def row(runs: list[tuple], difference: float | None) -> dict:
+def row(runs: list[tuple]) -> dict:
     first, first_used, whole, used, sound = (statistics.median(column) for column in zip(*runs))
     return {"first sound (ms)": 1000 * first, "processor (ms)": 1000 * first_used, "whole (s)": whole, "processor (s)": used,
-            "sound (s)": sound, "real-time factor": whole / sound, "of the processor": used / sound, "difference": difference}
+            "sound (s)": sound, "real-time factor": whole / sound, "of the processor": used / sound}
+
+
+def otherwise(voice: Voice, folder: Path) -> dict[str, Callable]:
+    """All before the decoder as ever, and then another's."""
+    decoders = {"bfloat16 decoder": in_bfloat16(voice), "int8 decoder, dynamic": in_int8(voice, folder, static=False),
+                "int8 decoder, static": in_int8(voice, folder, static=True), "compiled decoder": compiled(voice, TEXT)}
+    return {name: partial(speak, voice, decoder, TEXT) for name, decoder in decoders.items() if decoder is not None}
 
 
 def bench(folder: Path, rounds: int) -> dict[str, dict]:
     base = full_size()
     plain = copy.deepcopy(base)  # weights in memory as transformers has them
     voice = Voice(store_for_speech(base.model), base.tokenizer, base.speakers)
-    narrow = partial(in_bfloat16, voice, copy.deepcopy(base.model.decoder).bfloat16())
     ways = {"transformers": lambda: by_transformers(plain), "Vaani, whole": lambda: voice.say(TEXT, seed=0)[0],
-            "Vaani, in pieces": lambda: in_pieces(voice), "ONNX Runtime": by_onnxruntime(plain, folder), "bfloat16 decoder": narrow}
+            "Vaani, in pieces": lambda: in_pieces(voice), "ONNX Runtime": by_onnxruntime(plain, folder), **otherwise(voice, folder)}
     found = measure(ways, rounds, 16000, by_transformers(plain))
     small = Voice.load("compact")
-    ways = {"compact, whole": lambda: small.say(TEXT, seed=0)[0], "compact, in pieces": lambda: in_pieces(small),
-            "compact, bfloat16 decoder": partial(in_bfloat16, small, store_for_speech(copy.deepcopy(small.model)).decoder.bfloat16())}
-    found |= measure(ways, rounds, 16000, small.say(TEXT, seed=0)[0])
-    narrow = mel_cepstral_distortion(ways["compact, bfloat16 decoder"](), small.say(TEXT, seed=0)[0], 16000)
-    return found | {"bfloat16: mel-cepstral distortion of compact (dB)": narrow, "load": os.getloadavg()[0], "threads": torch.get_num_threads(),
-                    "characters": len(TEXT), "rounds": rounds}
+    ways = {"whole": lambda: small.say(TEXT, seed=0)[0], "in pieces": lambda: in_pieces(small), **otherwise(small, folder)}
+    found |= measure({f"compact, {name}": way for name, way in ways.items()}, rounds, 16000, small.say(TEXT, seed=0)[0])
+    return found | {"load": os.getloadavg()[0], "threads": torch.get_num_threads(), "characters": len(TEXT), "rounds": rounds}
 
 
 if __name__ == "__main__":
@@ -137,7 +130,9 @@ if __name__ == "__main__":
     found = bench(place, int(sys.argv[2]) if len(sys.argv) > 2 else 7)
     (place / "bench_speech.json").write_text(json.dumps(found, indent=2) + "\n")
     rows = {name: value for name, value in found.items() if isinstance(value, dict)}
-    print(f"{'':26}", *(f"{column:>17}" for column in next(iter(rows.values()))))
+    columns = list(next(iter(rows.values())))
+    print(f"{'':31}", *(f"{column:>17}" for column in columns))
     for name, values in rows.items():
-        print(f"{name:26}", *(f"{'':>17}" if v is None else f"{v:17.1e}" if c == "difference" else f"{v:17.3f}" for c, v in values.items()))
+        shown = {c: "" if c not in values else f"{values[c]:.1e}" if c == "difference" else f"{values[c]:.3f}" for c in columns}
+        print(f"{name:31}", *(f"{shown[column]:>17}" for column in columns))
     print(*(f"{name}: {value:.3g}" for name, value in found.items() if name not in rows), sep="\n")

@@ -1,4 +1,4 @@
-"""The same voice by ESPnet and by Vaani: run by `make parity` where ESPnet is installed, and `--record` for the tests."""
+"""The same voice by ESPnet, with Coqui's HiFi-GAN, and by Vaani: run by `make parity`, which installs both; `--record` for the tests."""
 import argparse
 import json
 import tempfile
@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from espnet2.bin.tts_inference import Text2Speech
-from espnet2.gan_tts.hifigan.hifigan import HiFiGANGenerator
 from published_voice import SOUND, make_voice, weights
+from TTS.vocoder.models.hifigan_generator import HifiganGenerator
 
 from vaani_lib.hifigan import MEL_FACTOR
 from vaani_lib.script import sentences
@@ -34,20 +34,13 @@ def of_espnet(folder: Path) -> Text2Speech:
     return made
 
 
-def of_jik876(folder: Path) -> torch.nn.Module:
-    """The generator's weights in ESPnet's generator: the same layers under other names."""
+def of_jik876(folder: Path) -> HifiganGenerator:
+    """Coqui's generator, which keeps jik876's layers and their names, with the published weights as they are."""
     told = json.loads((folder / "config.json").read_text())
-    names = {"in_channels": "num_mels", "channels": "upsample_initial_channel", "upsample_scales": "upsample_rates",
-             "upsample_kernel_sizes": "upsample_kernel_sizes", "resblock_kernel_sizes": "resblock_kernel_sizes",
-             "resblock_dilations": "resblock_dilation_sizes"}
-    generator = HiFiGANGenerator(**{name: told[key] for name, key in names.items()})
-    state, renamed = torch.load(folder / "generator", weights_only=True)["generator"], {}
-    for name, tensor in state.items():
-        part, *rest = name.split(".")
-        start = {"conv_pre": "input_conv", "conv_post": "output_conv.1", "ups": "upsamples", "resblocks": "blocks"}[part]
-        path, last = rest[:-1], rest[-1]
-        renamed[".".join([start, *path, *(["1"] if path else []), last])] = tensor
-    generator.load_state_dict(renamed)
+    generator = HifiganGenerator(
+        told["num_mels"], 1, told["resblock"], told["resblock_dilation_sizes"], told["resblock_kernel_sizes"],
+        told["upsample_kernel_sizes"], told["upsample_initial_channel"], told["upsample_rates"])
+    generator.load_state_dict(torch.load(folder / "generator", weights_only=True)["generator"])
     return generator.eval()
 
 
@@ -55,9 +48,8 @@ def compare(rate: int, thin: bool) -> dict[str, np.ndarray]:
     """Prints the largest differences; what ESPnet made of the first text. AssertionError where it is not the same."""
     checkout = Path(tempfile.mkdtemp())
     folder = make_voice(checkout, rate, thin)
-    theirs, voice, recorded, worst = of_espnet(folder), Voice.load(folder), {}, {"mel": 0.0}
-    # ESPnet's generator has no layer whose kernel is as wide as its step, which that of 48 kHz has
-    generator = of_jik876(checkout / "vocoder/female/aryan/hifigan") if rate == 22050 else None
+    theirs, voice, recorded, worst = of_espnet(folder), Voice.load(folder), {}, {}
+    generator = of_jik876(checkout / "vocoder/female" / ("aryan/hifigan" if rate == 22050 else "gujarati_latest"))
     for text, alpha in product(TEXTS, ALPHAS):
         (cut,) = sentences(text, lambda part: spoken(part, voice.tokenizer))
         ids = voice._line(cut).ids
@@ -68,15 +60,14 @@ def compare(rate: int, thin: bool) -> dict[str, np.ndarray]:
             mel, frames = voice.model.acoustic(torch.tensor(ids), torch.full((len(ids),), alpha))
         assert len(mel) == len(made["feat_gen"]) == frames.sum(), (len(mel), len(made["feat_gen"]))
         found = {"mel": (mel, made["feat_gen"])}
-        if generator is not None and alpha == 1:
+        if alpha == 1:
             with torch.no_grad():
                 wav = voice.model(ids, np.ones(len(ids)))[0]
                 found["sound"] = wav, generator(MEL_FACTOR * made["feat_gen_denorm"].T[None])[0, 0]
         worst |= {name: max(worst.get(name, 0.0), difference(*pair)) for name, pair in found.items()}
         if not recorded:
-            told = {name: theirs for name, (_, theirs) in found.items()}
-            recorded = {"ids": np.array(ids), "frames": frames.numpy(), "mel": told["mel"].numpy()}
-            recorded |= {"sound": told["sound"][:SAMPLES].numpy()} if "sound" in told else {}
+            (_, mel), (_, wav) = found["mel"], found["sound"]
+            recorded = {"ids": np.array(ids), "frames": frames.numpy(), "mel": mel.numpy(), "sound": wav[:SAMPLES].numpy()}
     size = sum(p.numel() for p in voice.model.acoustic.parameters())
     said = ", ".join(f"{name} {value:.1e}" for name, value in worst.items())
     print(f"{rate} Hz, {size:,} weights, {len(TEXTS)} texts at {len(ALPHAS)} paces: lengths equal; largest difference {said}")
