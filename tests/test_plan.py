@@ -58,6 +58,7 @@ def test_drive_holds_what_a_checkpoint_that_was_written_weighs(planned):
     found = plan["measured"]
     assert found["checkpoint"] > 4 * found["voice"] > 4e6, "weights, discriminators and two moments of each"
     least = 5 * found["checkpoint"] + 2 * found["voice"]  # two kept, two more where uploads are unsure, one on its way
+    least += 9 * found["voice"] / 2  # 8 of epochs and one on its way, in half precision
     assert least < plan["drive_bytes"] < 1.1 * least
 
 
