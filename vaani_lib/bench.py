@@ -202,6 +202,8 @@ def compare(case: Case, rounds: int, other: Case | None = None) -> dict:
     Both are in memory at the same time, on a GPU too, each in a process of its own.
     `ratio`: the first's part of the second's time, in the median of the pairs and of the least of each, and of its memory."""
     with running(case, other or replace(case, plain=True)) as (first, second):
+        for child in (first, second):
+            child.ask("step")  # the second one still touches memory for the first time
         for _ in range(rounds):
             first.step()
             second.step()
