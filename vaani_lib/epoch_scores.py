@@ -40,12 +40,13 @@ class EpochScores:
         }  # the last of equal texts stays
         others = [row for row in different.values() if all(row is not one for one in sentences)]
         self.rows, self.recordings = [*sentences, *others[: MOST - len(sentences)]], None
+        self.speakers: dict[str, VoicePrint] = {}  # of their recordings, once these are read
 
     def of(self, spoken: list[np.ndarray]) -> dict[str, float]:
         "Means over the sentences `spoken` (T,), by their tags in TensorBoard; what cannot be measured is left out."
         with suppress(ValueError):  # a sound too short to be compared, or a voice below 16 kHz
             if self.recordings is None:
-                self.recordings = [Analysis.of(from_int16(self.load(row)), self.sample_rate) for row in self.rows]
+                self._hear_recordings()
             sounds = [Analysis.of(wav, self.sample_rate) for wav in spoken]
             found = [compare(*pair) for pair in zip(sounds, self.recordings, strict=False)]
             scores = {f"Score/{name}": np.mean([getattr(one, name) for one in found]) for name in LOGGED}
@@ -56,13 +57,17 @@ class EpochScores:
             return {tag: float(value) for tag, value in scores.items() if np.isfinite(value)}
         return {}
 
+    def _hear_recordings(self) -> None:
+        found = [Analysis.of(from_int16(self.load(row)), self.sample_rate) for row in self.rows]
+        for speaker in {row.speaker for row in self.sentences}:
+            own = [one for row, one in zip(self.rows, found, strict=True) if row.speaker == speaker]
+            self.speakers[speaker] = VoicePrint.of(own)
+        self.recordings = found
+
     def _as_they_are(self, spoken: list[np.ndarray], sounds: list[Analysis]) -> dict[str, list[float]]:
-        "What does not need the same words: level, clipping, and the distance from all recordings of the speaker."
-        own = lambda speaker: [
-            one for row, one in zip(self.rows, self.recordings, strict=True) if row.speaker == speaker
-        ]
-        targets = {row.speaker: VoicePrint.of(own(row.speaker)) for row in self.sentences}
-        pairs = [(VoicePrint.of([one]), targets[row.speaker]) for one, row in zip(sounds, self.sentences, strict=True)]
+        "What does not need the same words: level, clipping, and the distance from the speaker's recordings."
+        speakers = [self.speakers[row.speaker] for row in self.sentences]
+        pairs = [(VoicePrint.of([one]), speaker) for one, speaker in zip(sounds, speakers, strict=True)]
         return {
             "level": [speech_level(wav, self.sample_rate) for wav in spoken],
             "clipped_share": [clipped_share(wav) for wav in spoken],

@@ -28,7 +28,7 @@ def is_kept(epoch: int) -> bool:
 def thin_out(store: Store, needed: Collection[str] = ()) -> None:
     "Removes from `store` what need not be kept any more, but nothing `needed`; of an epoch trained twice the newer stays."
     names = {snapshot.epoch: snapshot.name for snapshot in store.snapshots(EPOCH)}  # from the oldest to the newest
-    apart = gap(max(names))
+    apart = gap(max(names, default=1))  # none: Drive may be late to list what it was given
     store.retain(EPOCH, 1, keep={name for epoch, name in names.items() if epoch % apart == 0} | set(needed))
 
 
