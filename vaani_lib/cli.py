@@ -184,7 +184,7 @@ def add_bench_options(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", type=int, default=4, help="clips (default: 4)")
     add("--frames", type=int, default=250, help="of 16 ms, in each clip (default: 250, 4 seconds)")
     add("--tokens", type=int, default=60, help="in each text (default: 60)")
-    add("--steps", type=int, default=3, help="measured, after a first one that is not (default: 3)")
+    add("--steps", type=int, default=3, help="measured, after one that is not, two with --compare (default: 3)")
     add("--device", default="cpu", help="cpu or cuda (default: cpu)")
     add("--precision", default="fp32", help="fp32, fp16 or bf16 (default: fp32)")
     add(
