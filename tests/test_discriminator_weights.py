@@ -67,18 +67,20 @@ def plain_outputs(state: dict[str, torch.Tensor], wav: torch.Tensor) -> list[tor
 
 
 def same_numbers(ours: torch.Tensor, plain: torch.Tensor, items: int) -> bool:
-    """Whether a layer's output, a picture (1, C, T / period, B * period), is the plain one. Where the period lies in the shape
+    """Whether a layer's output (T / period, B * period, C) is the plain one. Where the period lies in the shape
     is ours to choose, so the numbers are sorted; had they changed places, the next layer's would be others."""
-    ours = ours.unflatten(-1, (items, -1)).movedim(-2, 0)
+    ours = ours.unflatten(1, (items, -1)).movedim(1, 0)
     ours, plain = (t.reshape(items, -1).sort().values for t in (ours, plain))
     return ours.shape == plain.shape and torch.allclose(ours, plain, atol=1e-5)
 
 
 def assert_equal_to_plain(discriminators: Discriminators, state: dict[str, torch.Tensor]) -> None:
     wav = torch.randn(2, 1, 4001, generator=torch.Generator().manual_seed(1))
-    ours = [layer for layers in discriminators(wav) for layer in layers]
-    plain = plain_outputs(state, wav)
-    assert len(ours) == len(plain) and all(same_numbers(a, b, 2) for a, b in zip(ours, plain))
+    recorded = torch.randn(2, 1, 4001, generator=torch.Generator().manual_seed(2))
+    generated, real, passed_on = ([layer for layers in kind for layer in layers] for kind in zip(*discriminators(wav, recorded)))
+    for ours, heard in ((generated, wav), (real, recorded), (passed_on, wav)):
+        plain = plain_outputs(state, heard)
+        assert len(ours) == len(plain) and all(same_numbers(a, b, 2) for a, b in zip(ours, plain))
 
 
 def multiplied_out(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -8,7 +8,7 @@ from test_training_math import in_groups, make_task
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vaani_lib import gan, vits
+from vaani_lib import convolutions, vits
 from vaani_lib.config import TrainSettings
 from vaani_lib.plain_step import PlainStep, plain_pass, precomputed
 from vaani_lib.recipes import VitsTask
@@ -94,7 +94,7 @@ class Copies(TorchFunctionMode):
 
 
 def test_a_step_does_not_wait_for_the_device(monkeypatch):
-    monkeypatch.setattr(gan, "as_picture", lambda wav: False)  # the branches that a GPU takes
+    monkeypatch.setattr(convolutions, "channels_innermost", lambda device: False)  # the branches that a GPU takes
     stepper = Stepper(make_task(True), TrainSettings())
     stepper.task.train(True)
     waits, batches = Counter(), in_groups(LONG_ENOUGH, 5)

@@ -12,15 +12,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils import parametrize
+from torch import Tensor
 
 from .audio import FFT_LENGTH, HOP_LENGTH
 from .base import Base
 from .batches import Batch, Clip, epoch_batches, micro_batches
 from .config import TrainSettings
 from .corpus import PreparedSet, Row
-from .gan import Discriminators, discriminator_loss, feature_matching_loss, generator_loss
+from .gan import ConvStack, Discriminators, discriminator_loss, feature_matching_loss, generator_loss
 from .spectra import spectrum_loss
 from .text import spoken
 from .stepper import Cut, Phase
@@ -71,14 +70,14 @@ class VitsTask:
             getattr(self.model, part).eval()
 
 # %% ../nbs/lib/07_recipes.ipynb #eaab6595
-def judge(discriminator: nn.Module, real: Tensor, generated: Tensor, items: int, total: int) -> tuple[dict, dict]:
+def judge(discriminator: ConvStack, real: Tensor, generated: Tensor, items: int, total: int) -> tuple[dict, dict]:
     "The losses of one discriminator, and of the generator before it, for segments (B, 1, S)."
-    with parametrize.cached():  # the weight norm of both passes is one
-        ours, theirs = [discriminator(generated)], [discriminator(real)]
-    return {"discriminator": discriminator_loss(theirs, ours, items, total)}, {
-        "generator": generator_loss(ours, items, total),
-        "feature_matching": feature_matching_loss(theirs, ours, items, total),
+    heard = discriminator(generated, real)
+    generator = {
+        "generator": generator_loss([heard.passed_on], items, total),
+        "feature_matching": feature_matching_loss([heard.real], [heard.passed_on], items, total),
     }
+    return {"discriminator": discriminator_loss([heard.real], [heard.generated], items, total)}, generator
 
 # %% ../nbs/lib/07_recipes.ipynb #c0562670
 def discriminator_divisor(model) -> int:
