@@ -21,7 +21,7 @@ from transformers import VitsConfig, VitsModel
 
 from .audio import FFT_LENGTH, HOP_LENGTH, SAMPLE_RATE, mel_from_spectrogram, spectrogram
 from .batches import REFLECTED, Batch, Clip, collate, sent
-from .lean import lean
+from .decoder import lean
 from .spline import spline_flow
 
 # %% ../nbs/lib/05_vits.ipynb #ca16fc01

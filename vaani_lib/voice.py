@@ -20,7 +20,7 @@ from transformers import VitsModel, VitsTokenizer
 
 from .base import load_voice
 from .chunks import before_decoding, decode_in_pieces
-from .decoder import for_speech, store_for_speech
+from .decoder import lean, store_for_speech
 from .effects import change_level, shift_pitch
 from .indic_voices import IndicVoice, find_indic_voices, load_indic
 from .phone_lines import PhoneLine, phone_line, unread_words
@@ -210,7 +210,7 @@ class Voice:
         "One sentence, as the model itself makes it but for the tags."
         rate, wav, words, starts = self.sample_rate, np.zeros(0, np.float32), [], np.zeros(1)
         if line.ids:
-            made, frames, _ = self._run(line, speaker_id, settings, seed, for_speech)
+            made, frames, _ = self._run(line, speaker_id, settings, seed, lean)
             wav, count = made[0].float().cpu().numpy(), len(line.characters)
             starts = character_bounds(frames, count, self.tokenizer.add_blank) * (len(wav) // sum(frames))
             words = words_of(line.characters, starts / rate)
