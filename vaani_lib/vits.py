@@ -21,7 +21,7 @@ from transformers import VitsConfig, VitsModel
 
 from .audio import FFT_LENGTH, HOP_LENGTH, SAMPLE_RATE, mel_from_spectrogram, spectrogram
 from .batches import REFLECTED, Batch, Clip, collate, sent
-from .decoder import lean
+from .lean import lean
 from .spline import spline_flow
 
 # %% ../nbs/lib/05_vits.ipynb #ca16fc01
@@ -224,9 +224,6 @@ def encode_text(model: VitsModel, input_ids: Tensor, mask: Tensor):
     return out.last_hidden_state.mT, out.prior_means.mT, out.prior_log_variances.mT  # "variances" are log scales there
 
 
-# transformers up to 5.15 scripts one function with TorchScript, whose first call in a process rounds its gradient
-# differently from the later, optimised ones: a resumed run would not be the uninterrupted one
-@torch.jit.optimized_execution(False)
 def training_pass(model: VitsModel, batch: Batch, segment_frames: int) -> TrainingPass:
     "One pass through all parts of the generator. Random: posterior noise, dropout, segments."
     token_mask = length_mask(batch.tokens, batch.input_ids.shape[1])
@@ -236,8 +233,9 @@ def training_pass(model: VitsModel, batch: Batch, segment_frames: int) -> Traini
     speaker = model.embed_speaker(batch.speaker).unsqueeze(-1) if model.config.num_speakers > 1 else None
 
     hidden, means, log_scales = encode_text(model, batch.input_ids, token_mask)
-    posterior, _, posterior_log_scales = model.posterior_encoder(spec * frame_mask, frame_mask, speaker)
-    latents = model.flow(posterior, frame_mask, speaker)
+    with lean(model):
+        posterior, _, posterior_log_scales = model.posterior_encoder(spec * frame_mask, frame_mask, speaker)
+        latents = model.flow(posterior, frame_mask, speaker)
     path = begin_alignment(latents, means, log_scales, token_mask, frame_mask)
 
     def aligned() -> Aligned:

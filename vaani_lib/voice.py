@@ -20,7 +20,8 @@ from transformers import VitsModel, VitsTokenizer
 
 from .base import load_voice
 from .chunks import before_decoding, decode_in_pieces
-from .decoder import lean, store_for_speech
+from .decoder import store_for_speech
+from .lean import lean
 from .effects import change_level, shift_pitch
 from .indic_voices import IndicVoice, find_indic_voices, load_indic
 from .phone_lines import PhoneLine, phone_line, unread_words
