@@ -64,8 +64,7 @@ def decode_in_pieces(
     for start, end in pieces(frames, first):
         left, right = max(0, start - before), min(frames, end + after)
         with torch.no_grad():
-            heard = latents[..., left:right]
-            wav = (decode if heard.device.type == "cpu" else type(decoder).forward)(decoder, heard, speaker)
+            wav = decode(decoder, latents[..., left:right], speaker)
         hop = wav.shape[-1] // (right - left)
         yield wav[0, 0, (start - left) * hop : (end - left) * hop]
 
