@@ -9,7 +9,7 @@ help:
 	@echo "make demo         recordings to a voice in a few minutes, offline, with the machine lost in the middle"
 	@echo "make test         notebooks in step with the library, every notebook run, pytest, ruff"
 	@echo "make test-newest  the same with the newest versions of everything (.venv-newest)"
-	@echo "make bench        what a checkpoint, a resume, preparing 10 hours, a sentence, the panel, a voice's clients and a step cost (.bench/)"
+	@echo "make bench        what a checkpoint, a resume, preparing 10 hours, a sentence, the panel, a voice's clients and a step cost, and what a step teaches (.bench/)"
 	@echo "make soak         KILLS=300 SEED=1: train, kill and resume at random under a Drive that lies (about 2 s a kill)"
 	@echo "make parity       a voice of FastSpeech2_HS by ESPnet itself and Coqui's HiFi-GAN (.venv-parity) and by Vaani, compared"
 	@echo "make export       after changing a notebook: write vaani_lib and docs/modules.md from nbs/, clean the notebooks"
@@ -27,6 +27,7 @@ bench: .venv/ready-dev
 	$(BIN)/python tests/bench_speech.py .bench
 	$(BIN)/python tests/bench_panel.py .bench
 	$(BIN)/python tests/bench_serve.py .bench
+	$(BIN)/python tests/bench_learning.py .bench
 	$(BIN)/python -c "from vaani_lib.bench_table import compare_all; compare_all('.bench')"
 
 # One thread: a process that has several cannot be forked. Without SEED one is drawn, and said.

@@ -3,6 +3,7 @@ import json
 
 import pytest
 
+from vaani_lib.bench import Case, time_frozen
 from vaani_lib.cli import main
 
 
@@ -25,6 +26,11 @@ def test_vaani_s_step_and_the_plain_one_in_turn(tmp_path, capsys):
     assert found["plain"]["plain"] and not found["vaani"]["plain"] and found["ratio"]["memory"] < 1
     assert found["plain"]["precision"] == found["vaani"]["precision"] == "fp32"
     assert "memory, of the plain step's" in capsys.readouterr().out
+
+
+def test_a_step_with_parts_frozen_and_without_in_turn():
+    frozen, free, ratio = time_frozen(Case(1, 40, 8, freeze=("text_encoder",)), rounds=1)
+    assert min(frozen, free) > 0 and ratio == pytest.approx(frozen / free)
 
 
 @pytest.mark.parametrize("options, words", [

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Case', 'full_size_task', 'random_batch', 'make_step', 'work', 'report', 'Child', 'running', 'figures', 'measure',
-           'compare', 'loading_seconds']
+           'compare', 'time_frozen', 'loading_seconds']
 
 # %% ../nbs/lib/12_bench.ipynb #bdff3df0
 import json
@@ -196,26 +196,48 @@ def measure(case: Case, steps: int) -> dict:
         return figures(child)
 
 
-def compare(case: Case, rounds: int, other: Case | None = None) -> dict:
-    """The figures of a case and of another, by default of the same step written plainly, one step of each in turn.
+def compare(case: Case, rounds: int) -> dict:
+    """The figures of a case and of the same step written plainly, one step of each in turn.
 
     Both are in memory at the same time, on a GPU too, each in a process of its own.
     `ratio`: the first's part of the second's time, in the median of the pairs and of the least of each, and of its memory."""
-    with running(case, other or replace(case, plain=True)) as (first, second):
-        for child in (first, second):
+    with running(case, replace(case, plain=True)) as (ours, plain):
+        for child in (ours, plain):
             child.ask("step")  # the second one still touches memory for the first time
         for _ in range(rounds):
-            first.step()
-            second.step()
-        pairs = [a / b for a, b in zip(first.seconds, second.seconds)]
-        ours, others = figures(first), figures(second)
+            ours.step()
+            plain.step()
+        pairs = [a / b for a, b in zip(ours.seconds, plain.seconds)]
+        found = {"vaani": figures(ours), "plain": figures(plain)}
     memory = "peak_gpu_gb" if case.device == "cuda" else "peak_rss_gb"
     ratio = {
         "time": statistics.median(pairs),
-        "minima": ours["step_s"] / others["step_s"],
-        "memory": ours[memory] / others[memory],
+        "minima": found["vaani"]["step_s"] / found["plain"]["step_s"],
+        "memory": found["vaani"][memory] / found["plain"][memory],
     }
-    return {"vaani": ours, "other" if other else "plain": others, "ratio": ratio}
+    return {**found, "ratio": ratio}
+
+# %% ../nbs/lib/12_bench.ipynb #4149d77e
+def time_frozen(case: Case, rounds: int) -> tuple[float, float, float]:
+    "Median seconds of a step, of one with nothing frozen, and the median of the ratios of both, one step of each in turn."
+    task, batch, trainers, seconds = full_size_task(replace(case, freeze=())), random_batch(case), [], ([], [])
+    for parts in (case.freeze, ()):
+        _freeze(task, parts)
+        trainers.append((parts, Trainer(task, task.settings)))
+    for _ in range(rounds + 2):
+        for (parts, trainer), taken in zip(trainers, seconds):
+            _freeze(task, parts)
+            taken.append(timed(lambda trainer=trainer: trainer.step([batch]), case.device))
+    frozen, free = (taken[2:] for taken in seconds)  # memory is touched for the first time before
+    return statistics.median(frozen), statistics.median(free), statistics.median(a / b for a, b in zip(frozen, free))
+
+
+def _freeze(task: VitsTask, parts: tuple[str, ...]) -> None:
+    task.settings = replace(task.settings, freeze=parts)
+    task.model.requires_grad_(True)
+    for part in parts:
+        getattr(task.model, part).requires_grad_(False)
+    task.train(True)
 
 # %% ../nbs/lib/12_bench.ipynb #0d3001f8
 def loading_seconds(case: Case, times: int = 20) -> float:

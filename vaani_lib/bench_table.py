@@ -10,7 +10,7 @@ from collections import defaultdict
 from dataclasses import fields
 from pathlib import Path
 
-from .bench import Case, compare, loading_seconds
+from .bench import Case, compare, loading_seconds, measure, time_frozen
 from .config import FREEZABLE, read_json, write_json
 from .display import Table
 
@@ -66,26 +66,27 @@ FROZEN = (
 
 
 def freeze_table(rounds: int = 5, device: str = "cpu") -> Table:
-    "What freezing saves at batch 4: each choice beside nothing frozen, in turn."
-    rows, nothing = [], Case(device=device)
+    "What freezing saves at batch 4: the time of each choice beside nothing frozen, and its memory in a process of its own."
+    rows, nothing = [], measure(Case(device=device), 2)
     for parts in FROZEN:
-        found = compare(Case(device=device, freeze=parts), rounds, nothing)
+        case = Case(device=device, freeze=parts)
+        seconds, free, ratio = time_frozen(case, rounds)
         if not rows:
-            rows.append(_freeze_row("nothing", found["other"], dict(time=1.0, memory=1.0)))
-        rows.append(_freeze_row(", ".join(parts), found["vaani"], found["ratio"]))
+            rows.append(_freeze_row("nothing", nothing, nothing, free, 1.0))
+        rows.append(_freeze_row(", ".join(parts), measure(case, 2), nothing, seconds, ratio))
         print(rows[-1], flush=True)
     return Table(rows)
 
 
-def _freeze_row(name: str, figures: dict, ratio: dict) -> dict:
-    memory = figures.get("peak_gpu_gb", figures["peak_rss_gb"])
+def _freeze_row(name: str, figures: dict, nothing: dict, seconds: float, ratio: float) -> dict:
+    memory = "peak_gpu_gb" if "peak_gpu_gb" in figures else "peak_rss_gb"
     return {
         "frozen": name,
         "learns, million weights": f"{figures['learning'] / 1e6:.1f}",
-        "step, s": f"{figures['median_s']:.2f}",
-        "of the time": f"{ratio['time']:.2f}",
-        "peak memory, GB": f"{memory:.2f}",
-        "of the memory": f"{ratio['memory']:.2f}",
+        "step, s": f"{seconds:.2f}",
+        "of the time": f"{ratio:.2f}",
+        "peak memory, GB": f"{figures[memory]:.2f}",
+        "of the memory": f"{figures[memory] / nothing[memory]:.2f}",
     }
 
 # %% ../nbs/lib/13_bench_table.ipynb #a1c26a1d
