@@ -1,6 +1,9 @@
 """`vaani bench` and what `make bench` compares, on the smallest step of a full-size voice."""
 import json
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 
 from vaani_lib.bench import Case, time_frozen
@@ -26,6 +29,14 @@ def test_vaani_s_step_and_the_plain_one_in_turn(tmp_path, capsys):
     assert found["plain"]["plain"] and not found["vaani"]["plain"] and found["ratio"]["memory"] < 1
     assert found["plain"]["precision"] == found["vaani"]["precision"] == "fp32"
     assert "memory, of the plain step's" in capsys.readouterr().out
+
+
+def test_a_process_s_memory_is_its_own():
+    program = "from vaani_lib.bench import peak_memory; print(peak_memory())"
+    find = lambda: int(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
+    before = find()
+    held = np.ones(2 * before // 8)  # what started it has more than it will ever have
+    assert held.nbytes > 1.9 * before and find() < 1.2 * before
 
 
 def test_a_step_with_parts_frozen_and_without_in_turn():
