@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['compact_config', 'initialise', 'begin_alignment', 'align', 'Aligned', 'TrainingPass', 'Totals', 'length_mask',
            'random_segments', 'cut', 'kl_divergence', 'stochastic_duration_loss', 'through_flows', 'normal_log_density',
-           'duration_loss', 'encode_text', 'training_pass', 'reconstruction_loss', 'reconstruction_losses']
+           'duration_loss', 'encode_text', 'prior', 'posterior', 'training_pass', 'reconstruction_loss',
+           'reconstruction_losses']
 
 # %% ../nbs/lib/05_vits.ipynb #c0ab9668
 import math
@@ -21,6 +22,7 @@ from transformers import VitsConfig, VitsModel
 
 from .audio import FFT_LENGTH, HOP_LENGTH, SAMPLE_RATE, mel_from_spectrogram, spectrogram
 from .batches import REFLECTED, Batch, Clip, collate, sent
+from .frozen import is_frozen, made_once
 from .lean import lean
 from .spline import spline_flow
 
@@ -218,24 +220,48 @@ def duration_loss(model: VitsModel, hidden: Tensor, mask: Tensor, durations: Ten
 # %% ../nbs/lib/05_vits.ipynb #b0672737
 def encode_text(model: VitsModel, input_ids: Tensor, mask: Tensor):
     "Hidden states, prior means and log scales, each (B, C, L)."
-    frozen = not any(p.requires_grad for p in model.text_encoder.parameters())
-    with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+    with torch.set_grad_enabled(torch.is_grad_enabled() and not is_frozen(model.text_encoder)):
         out = model.text_encoder(input_ids, padding_mask=mask.mT, attention_mask=mask[:, 0].long(), return_dict=True)
     return out.last_hidden_state.mT, out.prior_means.mT, out.prior_log_variances.mT  # "variances" are log scales there
 
+# %% ../nbs/lib/05_vits.ipynb #16e537f2
+def prior(model: VitsModel, batch: Batch, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    "What `encode_text` gives for a batch. A frozen encoder makes its hidden states of a text once."
+    encoder, hidden = model.text_encoder, None
+    if is_frozen(encoder):
+        one = lambda clip: encode_text(model, clip.input_ids, length_mask(clip.tokens, clip.input_ids.shape[1]))[0]
+        hidden = made_once(encoder, batch, mask.shape[-1], one)
+    if hidden is None:
+        return encode_text(model, batch.input_ids, mask)
+    return hidden, *(encoder.project(hidden) * mask).chunk(2, 1)
 
+
+def posterior(model: VitsModel, batch: Batch, mask: Tensor, speaker: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Sampled latents and their log scales, (B, C, F). A frozen encoder makes what it samples from of a recording once, where no
+    speaker's embedding, which learns, has a part in it."""
+    encoder, heard = model.posterior_encoder, None
+    spec = lambda clips: spectrogram(clips.waveform.float() / 32768, reflected=True)
+    if is_frozen(encoder) and speaker is None:
+        ones = lambda clip: length_mask(clip.frames, int(clip.frames))
+        heard = made_once(encoder, batch, mask.shape[-1], lambda clip: encoder.wavenet(encoder.conv_pre(spec(clip)), ones(clip)))
+    if heard is None:
+        sampled, _, log_scales = encoder(spec(batch) * mask, mask, speaker)
+        return sampled, log_scales
+    mean, log_scales = (encoder.conv_proj(heard) * mask).chunk(2, 1)
+    return (mean + torch.randn_like(mean) * log_scales.exp()) * mask, log_scales
+
+# %% ../nbs/lib/05_vits.ipynb #d33e105d
 def training_pass(model: VitsModel, batch: Batch, segment_frames: int) -> TrainingPass:
     "One pass through all parts of the generator. Random: posterior noise, dropout, segments."
     token_mask = length_mask(batch.tokens, batch.input_ids.shape[1])
     wav = batch.waveform.float() / 32768
-    spec = spectrogram(wav, reflected=True)
-    frame_mask = length_mask(batch.frames, spec.shape[-1])
+    frame_mask = length_mask(batch.frames, (wav.shape[1] - 2 * REFLECTED) // HOP_LENGTH)
     speaker = model.embed_speaker(batch.speaker).unsqueeze(-1) if model.config.num_speakers > 1 else None
 
-    hidden, means, log_scales = encode_text(model, batch.input_ids, token_mask)
+    hidden, means, log_scales = prior(model, batch, token_mask)
     with lean(model):
-        posterior, _, posterior_log_scales = model.posterior_encoder(spec * frame_mask, frame_mask, speaker)
-        latents = model.flow(posterior, frame_mask, speaker)
+        sampled, posterior_log_scales = posterior(model, batch, frame_mask, speaker)
+        latents = model.flow(sampled, frame_mask, speaker)
     path = begin_alignment(latents, means, log_scales, token_mask, frame_mask)
 
     def aligned() -> Aligned:
@@ -246,7 +272,7 @@ def training_pass(model: VitsModel, batch: Batch, segment_frames: int) -> Traini
 
     starts = random_segments(batch.frames, segment_frames)
     with lean(model):
-        generated = model.decoder(cut(posterior * frame_mask, starts, segment_frames), speaker)
+        generated = model.decoder(cut(sampled * frame_mask, starts, segment_frames), speaker)
     # a clip shorter than the segment ends in silence on both sides
     inside = cut(frame_mask, starts, segment_frames).repeat_interleave(HOP_LENGTH, 2)
     real = cut(wav[:, REFLECTED:-REFLECTED].unsqueeze(1), starts * HOP_LENGTH, segment_frames * HOP_LENGTH)
