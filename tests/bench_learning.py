@@ -2,7 +2,8 @@
 
 A compact voice from scratch learns the human clips of LJ Speech (../shared/data, or VAANI_SHARED_DATA) twice for each seed, with
 the same batches and random numbers: by Vaani's trainer, and by `plain_step`, whose discriminators learn first and whose
-generator then learns from what they have become. Prints the losses of the clips that were kept aside, six times along the way, and what
+generator then learns from what they have become, whose gradients are cut to a norm of 1, and whose AdamW has PyTorch's epsilon, as
+finetune-hf-vits has it. Prints the losses of the clips that were kept aside, six times along the way, and what
 share of a step's time Vaani waits for its data. Two seeds of the same step say how large a difference is noise.
 Writes FOLDER/bench_learning.json.
 """

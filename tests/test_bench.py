@@ -8,17 +8,18 @@ import pytest
 
 from vaani_lib.bench import Case, time_frozen
 from vaani_lib.cli import main
+from vaani_lib.config import FREEZABLE
 
 
 def test_the_command_measures_a_step_in_a_process_of_its_own(tmp_path, capsys):
     file = tmp_path / "bench.json"
-    assert main(["bench", "--batch-size", "1", "--frames", "40", "--tokens", "8", "--steps", "1", "--freeze", "text_encoder",
+    assert main(["bench", "--batch-size", "1", "--frames", "40", "--tokens", "8", "--steps", "1", "--freeze", "text_encoder, flow",
                  "--json", str(file)]) == 0
     found = json.loads(file.read_text())
     assert 0 < found["step_s"] <= found["median_s"] and 1 < found["peak_rss_gb"] < 8 and found["steps"] == 1
     assert sum(found["parts"].values()) == pytest.approx(found["median_s"])
     assert {"decoder", "discriminators", "optimizers", "alignment"} <= found["parts"].keys() and min(found["parts"].values()) >= 0
-    assert "batch 1 (1 s of audio), frozen: text_encoder" in capsys.readouterr().out
+    assert "batch 1 (1 s of audio), frozen: text_encoder, flow;" in capsys.readouterr().out
 
 
 def test_vaani_s_step_and_the_plain_one_in_turn(tmp_path, capsys):
@@ -45,7 +46,8 @@ def test_a_step_with_parts_frozen_and_without_in_turn():
 
 
 @pytest.mark.parametrize("options, words", [
-    (["--tokens", "300"], "300 tokens cannot be spoken in 250 frames"), (["--steps", "0"], "at least one"),
+    (["--tokens", "300"], "300 tokens cannot be spoken in 250 frames"), (["--steps", "0"], "steps is 0; it must be at least 1"),
+    (["--steps", "0", "--compare"], "steps is 0; it must be at least 1"), (["--freeze", ",".join(FREEZABLE)], "nothing would learn"),
     (["--freeze", "ears"], "text_encoder"), (["--precision", "fp8"], "fp16"), (["--json", "no/such/folder.json"], "no folder no/such for --json")])
 def test_what_cannot_be_measured_is_said(options, words, capsys):
     assert main(["bench", *options]) == 2

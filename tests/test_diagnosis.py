@@ -98,6 +98,25 @@ def test_weights_that_do_not_move_are_named_however_long_they_stand_still():
         assert found.kind == "standstill" and "1e-09" in found.sentence and "without --lr" in found.remedy
 
 
+def without_judges(losses):
+    """As a run logs it that begins without discriminators (--loss-weights generator=0,feature_matching=0)."""
+    return {name: curves for name, curves in losses.items() if name not in ("discriminator", "generator", "feature_matching")}
+
+
+def test_weights_that_do_not_move_are_named_where_nothing_judges():
+    still = {"reconstruction": 3.55, "kl_divergence": 68.4, "duration": 1.2}
+    curves = curves_of({name: both(lambda t, level=level: level + 0 * t) for name, level in still.items()}, 6, 9)
+    curves |= {f"Valid/{name}": (curves[f"Valid/{name}"][0], np.linspace(1, 0.9999, 6) * level) for name, level in still.items()}
+    assert [finding.kind for finding in diagnose(curves)] == ["standstill"]
+
+
+@pytest.mark.parametrize("epochs, steps", LENGTHS)
+@pytest.mark.parametrize("losses", [losses_of(slowly), changed(reconstruction=both(lambda t: 0.45 - 0.004 * t))])
+def test_of_a_healthy_run_without_judges_nothing_is_said(losses, epochs, steps):
+    """The second is good from the start: its mel hardly moves, but what it says and when does."""
+    assert diagnose(curves_of(without_judges(losses), epochs, steps)) == []
+
+
 @pytest.mark.parametrize("epochs, steps", LENGTHS)
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(

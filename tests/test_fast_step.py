@@ -1,6 +1,7 @@
 """The training step that Vaani takes learns the same as the step written plainly."""
 import traceback
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -104,6 +105,20 @@ def test_a_step_does_not_wait_for_the_device(monkeypatch):
     # the text's mask, before anything else of the pass, and once, at the step's end, all that is logged, and whether it and the
     # gradients are finite. The totals are counted before the batch moves; what the alignment's search copies is on the CPU already
     assert waits == {"encode_text": 1, "as_floats": 1, "<genexpr>": 2, "path": 2}
+
+
+def test_what_a_frozen_text_encoder_makes_once_is_waited_for_once(monkeypatch):
+    monkeypatch.setattr(convolutions, "channels_innermost", lambda device: False)
+    task, batches = make_task(True), in_groups(LONG_ENOUGH, 5)
+    task.settings = replace(task.settings, freeze=("text_encoder",))
+    task.model.text_encoder.requires_grad_(False)
+    task.train(True)
+    stepper, waits = Stepper(task, task.settings), (Counter(), Counter())
+    for found in waits:
+        with Reads(found), Copies(found):
+            stepper.update(1e-4, stepper.gradients(batches, *SEED))
+    later = {"as_floats": 1, "<genexpr>": 2, "path": 2}
+    assert waits == (later | dict.fromkeys(("encode_text", "made_once"), len(LONG_ENOUGH)), later)
 
 
 def test_a_gpu_has_all_its_work_while_the_cpu_looks_for_the_alignment(monkeypatch):

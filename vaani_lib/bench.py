@@ -29,7 +29,7 @@ from . import plain_step
 from .audio import HOP_LENGTH, SAMPLE_RATE
 from .base import Base
 from .batches import Batch, Clip, collate, micro_batches
-from .config import FREEZABLE, PRECISIONS, TrainSettings, check_choice
+from .config import FREEZABLE, PRECISIONS, TrainSettings, check_choice, check_positive
 from .prepared import PreparedSet, Row
 from .profiled import parts_of, timed
 from .recipes import VitsTask
@@ -56,6 +56,8 @@ class Case:
             raise ValueError("No GPU was found. Measure with --device cpu, or where there is one.")
         for part in self.freeze:
             check_choice("part to freeze", part, FREEZABLE)
+        if set(self.freeze) == set(FREEZABLE):
+            raise ValueError("All parts are frozen, so nothing would learn; leave one out of --freeze.")
         if min(self.batch_size, self.tokens) < 1:
             raise ValueError("A step needs at least one clip, and one token in it.")
         if self.tokens > self.frames:
@@ -195,8 +197,7 @@ def figures(child: Child) -> dict:
 # %% ../nbs/lib/12_bench.ipynb #c1158100
 def measure(case: Case, steps: int) -> dict:
     "The figures of one case, in a fresh process."
-    if steps < 1:
-        raise ValueError(f"{steps} steps are none; measure at least one.")
+    check_positive("steps", steps)
     with running(case) as (child,):
         for _ in range(steps):
             child.step()
@@ -208,6 +209,7 @@ def compare(case: Case, rounds: int) -> dict:
 
     Both are in memory at the same time, on a GPU too, each in a process of its own.
     `ratio`: the first's part of the second's time, in the median of the pairs and of the least of each, and of its memory."""
+    check_positive("steps", rounds)
     with running(case, replace(case, plain=True)) as (ours, plain):
         for child in (ours, plain):
             child.ask("step")  # the second one still touches memory for the first time

@@ -226,8 +226,7 @@ def bench_command(args: argparse.Namespace) -> int:
     from vaani_lib.config import write_json
 
     check_place(args.json)
-    freeze = tuple(part for part in args.freeze.split(",") if part not in ("", "none"))
-    case = Case(args.batch_size, args.frames, args.tokens, args.device, freeze, args.precision)
+    case = Case(args.batch_size, args.frames, args.tokens, args.device, parts_of(args.freeze), args.precision)
     if args.compare:
         found = {**compare(case, args.steps), "loading_s": loading_seconds(case)}
         print(comparison_table([found]))

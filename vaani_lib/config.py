@@ -40,6 +40,7 @@ PROFILES = {
     "colab-t4": Profile("cuda", 4, 4, "fp16", "a T4 has 16 GB and no bf16"),
     "v100": Profile("cuda", 8, 2, "fp16", "a V100 has no bf16"),
     "a100": Profile("cuda", 16, 1, "bf16", "Ampere and later have bf16, which needs no loss scaling"),
+    "ampere": Profile("cuda", 4, 4, "bf16", "Ampere and later have bf16; with less than 20 GB, 4 clips at a time"),
     "gpu": Profile("cuda", 4, 4, "fp32", "an unknown GPU gets what always works"),
 }
 
@@ -60,7 +61,9 @@ def gpu_profile(name: str, memory_gb: float, bf16: bool) -> str:
         return "colab-t4"
     if "V100" in name:
         return "v100"
-    return "a100" if bf16 and memory_gb >= 20 else "gpu"
+    if bf16:
+        return "a100" if memory_gb >= 20 else "ampere"
+    return "gpu"
 
 
 def detect_runtime() -> Runtime:

@@ -106,8 +106,14 @@ def _durations(history: LossHistory, settings: Mapping) -> Finding | None:
 
 # %% ../nbs/lib/08_diagnosis.ipynb #5ae63a75
 def _standstill(history: LossHistory, settings: Mapping) -> Finding | None:
-    found = [history.curves.get(tag, ((), np.array([np.nan])))[1] for tag in subject_of(history.curves).moving]
-    if len(history.ends) < 3 or history.ends[-1] - history.ends[0] < 30 or not np.isfinite(np.concatenate(found)).all():
+    subject = subject_of(history.curves)
+    there = [tag for tag in subject.moving if tag in history.curves]
+    if len(there) < len(subject.moving):
+        there += [tag for tag in subject.judged if tag in history.curves and tag not in there]
+    found = [history.curves[tag][1] for tag in there]
+    if len(history.ends) < 3 or history.ends[-1] - history.ends[0] < 30 or not found:
+        return None
+    if not np.isfinite(np.concatenate(found)).all():
         return None
     moved = np.array([np.ptp(values) / max(abs(np.median(values)), 1e-12) for values in found])
     if moved.max() > 0.005:

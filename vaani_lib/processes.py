@@ -63,10 +63,15 @@ def joined_processes(device: str) -> Iterator[Processes]:
     if count == 1:
         yield ALONE
         return
-    if device == "cuda":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     if int(os.environ.get("LOCAL_WORLD_SIZE", count)) != count:
         raise ValueError("All processes must be on one machine: they share its run folder.")
+    if device == "cuda":
+        if (gpus := torch.cuda.device_count()) < count:
+            raise ValueError(
+                f"{count} processes were started, and each takes a GPU of its own; this machine has {gpus}. "
+                f"Start it with --num_processes {gpus}."
+            )
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield Processes(dist.get_rank(), count)

@@ -37,6 +37,8 @@ PREFIX = "part: "
 FUNCTIONS = (
     (vits, "begin_alignment", "alignment"),
     (vits, "maximum_path", "alignment"),
+    (vits, "prior", "text encoder"),  # of what a frozen one made once, its last layer is left
+    (vits, "posterior", "posterior encoder"),
     (vits, "duration_loss", "duration predictor"),
     (vits, "spectrogram", "spectrograms"),
     (vits, "reconstruction_loss", "spectrograms"),

@@ -242,7 +242,7 @@ def posterior(model: VitsModel, batch: Batch, mask: Tensor, speaker: Tensor | No
     encoder, heard = model.posterior_encoder, None
     spec = lambda clips: spectrogram(clips.waveform.float() / 32768, reflected=True)
     if is_frozen(encoder) and speaker is None:
-        ones = lambda clip: length_mask(clip.frames, int(clip.frames))
+        ones = lambda clip: length_mask(clip.frames, clip.clips[0].frames)
         heard = made_once(encoder, batch, mask.shape[-1], lambda clip: encoder.wavenet(encoder.conv_pre(spec(clip)), ones(clip)))
     if heard is None:
         sampled, _, log_scales = encoder(spec(batch) * mask, mask, speaker)

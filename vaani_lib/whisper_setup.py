@@ -17,7 +17,7 @@ from .run_setup import choose_machine
 from .trainer import halved
 
 # %% ../nbs/lib/10a_whisper_setup.ipynb #781cfedc
-CUTS = {"cpu": (4, 16), "colab-t4": (8, 8), "v100": (16, 4), "a100": (16, 4), "gpu": (8, 8)}
+CUTS = {"cpu": (4, 16), "colab-t4": (8, 8), "v100": (16, 4), "a100": (16, 4), "ampere": (8, 8), "gpu": (8, 8)}
 WHISPER_PROFILES = {
     name: replace(profile, batch_size=CUTS[name][0], grad_accum=CUTS[name][1]) for name, profile in PROFILES.items()
 }
