@@ -29,7 +29,9 @@ def plain_pass(model: VitsModel, batch: Batch, spec: Tensor, segment_frames: int
     token_mask = vits.length_mask(batch.tokens, batch.input_ids.shape[1])
     frame_mask = vits.length_mask(batch.frames, spec.shape[-1])
     speaker = model.embed_speaker(batch.speaker).unsqueeze(-1) if model.config.num_speakers > 1 else None
-    hidden, means, log_scales = vits.encode_text(model, batch.input_ids, token_mask)
+    given = dict(padding_mask=token_mask.mT, attention_mask=token_mask[:, 0].long(), return_dict=True)
+    text = model.text_encoder(batch.input_ids, **given)
+    means, log_scales = text.prior_means.mT, text.prior_log_variances.mT
     posterior, _, posterior_log_scales = model.posterior_encoder(spec * frame_mask, frame_mask, speaker)
     latents = model.flow(posterior, frame_mask, speaker)
     attention = vits.align(latents, means, log_scales, token_mask, frame_mask)
@@ -38,7 +40,7 @@ def plain_pass(model: VitsModel, batch: Batch, spec: Tensor, segment_frames: int
     wav = batch.waveform[:, REFLECTED:-REFLECTED].float().unsqueeze(1) / 32768
     real = vits.cut(wav, starts * HOP_LENGTH, segment_frames * HOP_LENGTH)
     kl = vits.kl_divergence(posterior_log_scales, latents, means, log_scales, attention, frame_mask)
-    duration = vits.duration_loss(model, hidden, token_mask, attention.sum(2, keepdim=True).mT, speaker)
+    duration = vits.duration_loss(model, text.last_hidden_state.mT, token_mask, attention.sum(2, keepdim=True).mT, speaker)
     return vits.TrainingPass(generated.float(), real, lambda: vits.Aligned(attention, kl, duration))
 
 # %% ../nbs/lib/08_plain_step.ipynb #d3a237fb
@@ -67,6 +69,7 @@ class PlainStep:
 
     def __init__(self, task: VitsTask):
         self.task, self.generator, self.discriminators = task, task.model, task.modules["discriminator"]
+        self.generator.text_encoder.encoder.layerdrop = 0.0  # VITS leaves no layer out; transformers would, one in ten
         rate = dict(lr=task.settings.learning_rate, betas=task.settings.betas)
         self.optimizers = {
             name: torch.optim.AdamW([p for p in module.parameters() if p.requires_grad], **rate)

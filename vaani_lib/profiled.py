@@ -37,7 +37,7 @@ PREFIX = "part: "
 FUNCTIONS = (
     (vits, "begin_alignment", "alignment"),
     (vits, "maximum_path", "alignment"),
-    (vits, "prior", "text encoder"),  # of what a frozen one made once, its last layer is left
+    (vits, "prior", "text encoder"),
     (vits, "posterior", "posterior encoder"),
     (vits, "duration_loss", "duration predictor"),
     (vits, "spectrogram", "spectrograms"),

@@ -35,7 +35,6 @@ class VitsTask:
         check_shape(base.model)
         if not hasattr(base.model.decoder.upsampler[0], "parametrizations"):
             base.model.decoder.apply_weight_norm()
-        base.model.text_encoder.encoder.layerdrop = 0.0  # VITS leaves no layer out; transformers would, one in ten
         for part in settings.freeze:
             getattr(base.model, part).requires_grad_(False)
         self.modules = {"generator": base.model}

@@ -218,11 +218,16 @@ def duration_loss(model: VitsModel, hidden: Tensor, mask: Tensor, durations: Ten
         return ((model.duration_predictor(hidden, mask, speaker) - target) ** 2 * mask).sum()
 
 # %% ../nbs/lib/05_vits.ipynb #b0672737
-def encode_text(model: VitsModel, input_ids: Tensor, mask: Tensor):
-    "Hidden states, prior means and log scales, each (B, C, L)."
-    with torch.set_grad_enabled(torch.is_grad_enabled() and not is_frozen(model.text_encoder)):
-        out = model.text_encoder(input_ids, padding_mask=mask.mT, attention_mask=mask[:, 0].long(), return_dict=True)
-    return out.last_hidden_state.mT, out.prior_means.mT, out.prior_log_variances.mT  # "variances" are log scales there
+def encode_text(model: VitsModel, input_ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    "Hidden states, prior means and log scales, each (B, C, L), of `input_ids` (B, L) and a mask (B, 1, L)."
+    encoder, ones = model.text_encoder, mask.mT
+    beyond = ((1 - mask) * torch.finfo(mask.dtype).min).unsqueeze(1).expand(-1, -1, mask.shape[-1], -1)
+    with torch.set_grad_enabled(torch.is_grad_enabled() and not is_frozen(encoder)):
+        hidden = encoder.embed_tokens(input_ids) * math.sqrt(model.config.hidden_size) * ones
+        for layer in encoder.encoder.layers:
+            hidden = layer(hidden, padding_mask=ones, attention_mask=beyond)[0]
+        hidden = (hidden * ones).mT
+        return hidden, *(encoder.project(hidden) * mask).chunk(2, 1)
 
 # %% ../nbs/lib/05_vits.ipynb #16e537f2
 def prior(model: VitsModel, batch: Batch, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
