@@ -125,7 +125,8 @@ def test_6_nothing_is_computed_twice(prepared):
     gradients too, unused (test_training_math.py holds that they are not). Here each part runs once a micro-batch."""
     trainer, data, base = start(prepared)
     batch, calls = data.load(data.epoch(0)[0])[0], []
-    parts = {name: getattr(base.model, name) for name in ("text_encoder", "posterior_encoder", "flow", "duration_predictor", "decoder")}
+    names = ("text_encoder.encoder.layers.0", "posterior_encoder", "flow", "duration_predictor", "decoder")
+    parts = {name: base.model.get_submodule(name) for name in names}
     for name, part in parts.items():
         part.register_forward_hook(lambda *_, name=name: calls.append(name))
     judged = []
