@@ -74,7 +74,7 @@ def freeze_table(rounds: int = 5, device: str = "cpu") -> Table:
         if not rows:
             rows.append(_freeze_row("nothing", nothing, nothing, free, 1.0))
         rows.append(_freeze_row(", ".join(parts), measure(case, 2), nothing, seconds, ratio))
-        print(rows[-1], flush=True)
+        print(f"Frozen: {', '.join(parts)}: {ratio:.2f} of the time", flush=True)
     return Table(rows)
 
 
