@@ -119,11 +119,9 @@ def test_what_a_frozen_encoder_makes_of_a_clip_is_made_once(speakers):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_step_with_what_was_kept_is_the_step_that_makes_it(precision):
     """The same losses and gradients, for clips of several lengths, one shorter than a segment."""
-    kept = clips_of(*LENGTHS)
-    found = []
+    kept, trainer, found = clips_of(*LENGTHS), make_trainer(*ENCODERS), []
+    trainer.stepper.settings = replace(trainer.settings, precision=precision)
     for clips in (kept, kept, [replace(clip, once=None) for clip in kept]):
-        trainer = make_trainer(*ENCODERS)
-        trainer.stepper.settings = replace(trainer.settings, precision=precision)
         losses = trainer.stepper.gradients([collate(clips, 32)], 0, 0)
         found.append((trainer.stepper.as_floats(losses), [p.grad for p in trainer.task.model.parameters() if p.grad is not None]))
     (first, by_first), (again, by_again), (anew, by_anew) = found
