@@ -22,7 +22,7 @@ from .corpus import Row
 from .display import FONTS, png_url
 from .rhythm import Word, character_bounds, words_of
 from .text import spoken
-from .vits import align, encode_text, length_mask
+from .vits import align, length_mask, prior
 from .voice import Voice, seeded, speaker_number
 
 # %% ../nbs/lib/08a_alignment.ipynb #9b2ac6ce
@@ -43,7 +43,7 @@ def find_alignment(voice: Voice, wav: np.ndarray, text: str, speaker: str | None
     masks = length_mask(batch.tokens, len(ids)), length_mask(batch.frames, int(batch.frames))
     spec = spectrogram(batch.waveform.float() / 32768, reflected=True)[..., : int(batch.frames)]
     embedded = model.embed_speaker(batch.speaker).unsqueeze(-1) if model.config.num_speakers > 1 else None
-    _, means, log_scales = encode_text(model, batch.input_ids, masks[0])
+    _, means, log_scales = prior(model, batch, masks[0])
     with seeded(0):  # drawn from the posterior as in training: its mean alone is quieter than the prior expects
         posterior, _, _ = model.posterior_encoder(spec, masks[1], embedded)
     path = align(model.flow(posterior, masks[1], embedded), means, log_scales, *masks)[0].cpu()  # (L, F)

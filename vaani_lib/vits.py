@@ -218,26 +218,24 @@ def duration_loss(model: VitsModel, hidden: Tensor, mask: Tensor, durations: Ten
         return ((model.duration_predictor(hidden, mask, speaker) - target) ** 2 * mask).sum()
 
 # %% ../nbs/lib/05_vits.ipynb #b0672737
-def encode_text(model: VitsModel, input_ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    "Hidden states, prior means and log scales, each (B, C, L), of `input_ids` (B, L) and a mask (B, 1, L)."
+def encode_text(model: VitsModel, input_ids: Tensor, mask: Tensor) -> Tensor:
+    "Hidden states (B, C, L) of `input_ids` (B, L), with a mask (B, 1, L)."
     encoder, ones = model.text_encoder, mask.mT
     beyond = ((1 - mask) * torch.finfo(mask.dtype).min).unsqueeze(1).expand(-1, -1, mask.shape[-1], -1)
-    with torch.set_grad_enabled(torch.is_grad_enabled() and not is_frozen(encoder)):
-        hidden = encoder.embed_tokens(input_ids) * math.sqrt(model.config.hidden_size) * ones
-        for layer in encoder.encoder.layers:
-            hidden = layer(hidden, padding_mask=ones, attention_mask=beyond)[0]
-        hidden = (hidden * ones).mT
-        return hidden, *(encoder.project(hidden) * mask).chunk(2, 1)
+    hidden = encoder.embed_tokens(input_ids) * math.sqrt(model.config.hidden_size) * ones
+    for layer in encoder.encoder.layers:
+        hidden = layer(hidden, padding_mask=ones, attention_mask=beyond)[0]
+    return (hidden * ones).mT
 
 # %% ../nbs/lib/05_vits.ipynb #16e537f2
 def prior(model: VitsModel, batch: Batch, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    "What `encode_text` gives for a batch. A frozen encoder makes its hidden states of a text once."
+    "Hidden states, prior means and log scales, each (B, C, L). A frozen encoder makes the hidden states of a text once."
     encoder, hidden = model.text_encoder, None
     if is_frozen(encoder):
-        one = lambda clip: encode_text(model, clip.input_ids, length_mask(clip.tokens, clip.input_ids.shape[1]))[0]
-        hidden = made_once(encoder, batch, mask.shape[-1], one)
+        ones = lambda clip: length_mask(clip.tokens, clip.input_ids.shape[1])
+        hidden = made_once(encoder, batch, mask.shape[-1], lambda clip: encode_text(model, clip.input_ids, ones(clip)))
     if hidden is None:
-        return encode_text(model, batch.input_ids, mask)
+        hidden = encode_text(model, batch.input_ids, mask)
     return hidden, *(encoder.project(hidden) * mask).chunk(2, 1)
 
 
