@@ -42,7 +42,7 @@ def sent(tensor: Tensor, device: str | torch.device) -> Tensor:
 
 @dataclass(frozen=True)
 class TensorBatch:
-    "A dataclass of tensors that belong together, one row for each clip; `tokens` (B,) is one of them."
+    "A dataclass of tensors that belong together, one row for each clip; `tokens` (B,) is one of them. All else stays where it is."
 
     def __len__(self) -> int:
         return len(self.tokens)

@@ -146,7 +146,7 @@ def add_run_options(parser: argparse.ArgumentParser, epochs: int, clips: int, fr
     add(
         "--profile",
         default="auto",
-        help="auto, cpu, colab-t4, v100, a100 or gpu: how the batch is cut up (default: auto)",
+        help="auto, cpu, colab-t4, v100, a100, ampere or gpu: how the batch is cut up (default: auto)",
     )
     add("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     add(
