@@ -441,6 +441,38 @@ def tuning(lab, browser, tmp_path_factory):
         yield TuningPanel(page)
 
 
+TYPED_AND_CLICKED = """import threading
+import ipywidgets
+heard, text, button, said = [], ipywidgets.Text(), ipywidgets.Button(description="Say"), ipywidgets.HTML()
+def answer(_):
+    said.value = f"{text.value}, in {len({*heard, threading.get_ident()})}"
+    heard.clear()
+text.observe(lambda change: heard.append(threading.get_ident()), "value")
+button.on_click(answer)
+ipywidgets.VBox([text, button, said])"""
+
+
+def test_a_click_is_answered_after_what_was_typed_before_it(lab, browser):
+    """Of the kernel that is installed: where it hears the two in two threads, a panel may speak the text before the last."""
+    cell = {"cell_type": "code", "id": "typed", "execution_count": None, "metadata": {}, "outputs": [], "source": TYPED_AND_CLICKED}
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    whole = {"cells": [cell], "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
+    (lab.folder / "typed.ipynb").write_text(json.dumps(whole))
+    page = browser.new_page()
+    try:
+        page.goto(f"{lab.url}/doc/tree/typed.ipynb?token={TOKEN}")
+        run_all(page)
+        for word in ("first", "second", "third"):
+            page.locator(".jp-OutputArea-output input[type=text]").fill(word)
+            page.get_by_role("button", name="Say", exact=True).click()
+            said = page.locator(".widget-html").get_by_text(word)
+            said.wait_for()
+        assert said.inner_text() == "third, in 1"
+    finally:
+        page.close()
+        lab.end_kernels()
+
+
 def test_every_slider_moves_and_the_sound_follows(tuning):
     assert tuning.view.locator(".widget-hslider").count() == len(SLIDERS)
     tuning.view.get_by_label("play at once").uncheck()
