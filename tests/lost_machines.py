@@ -200,8 +200,9 @@ class Sweep:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
         self._hurry()
-        Killer(self.machine, life.point, tell).watch()
-        self._count_steps(life, tell)
+        killer = Killer(self.machine, life.point, tell)
+        killer.watch()
+        self._count_steps(life, killer)
         where = self.machine / "runs", self.drive.point / "MyDrive" / "vaani"
         try:
             try:
@@ -233,16 +234,19 @@ class Sweep:
         drive_sync.backoff.DEAD_MOUNT = drive_sync.backoff.FULL_DRIVE = (0.05, 0.4)
         drive_sync.reach.READ_AGAIN_AFTER = (0.001, 0.002, 0.004)
 
-    def _count_steps(self, life: Life, tell) -> None:
+    def _count_steps(self, life: Life, killer: Killer) -> None:
         """Tells each step, brings the weather, and lets a life make no more than its own steps. At its first step it looks
         whether what it found is what the uninterrupted run had at that step."""
         from vaani_lib.trainer import Trainer
 
-        step, made = Trainer.step, [0]
+        step, made, tell = Trainer.step, [0], killer.tell
 
         def counted(trainer, batches):
             if made[0] == life.steps:
                 tell("waits")
+                while any((self.machine / "runs" / "run" / ".waiting").glob("*/item.json")):  # for Drive
+                    time.sleep(0.02)
+                killer.moment("delivered")
                 threading.Event().wait()
             for found in () if made[0] else self.whole.differences(self.machine / "runs" / "run", trainer.progress.step):
                 tell(f"wrong: {found}")
@@ -363,8 +367,9 @@ def named_lives() -> list[Life]:
         # resume
         at("half of a checkpoint fetched", "write_half", here + r"\.part-ckpt.*state\.safetensors", machine="new"),
         at("checkpoint fetched, not in place", "os.rename", here + r"\.part-ckpt.* > "),
-        at("half of a history piece fetched", "write_half", here + r"\.part-history.*tfevents", nth=2),
-        at("some of the history in place", "os.rename", here + r"\.staging/history.* > .*logs", nth=2),
+        # pieces of the history, or a chapter where Drive was quick enough to have one
+        at("half of a history piece fetched", "write_half", here + r"\.part-(history|chapter).*(tfevents|\.zip)"),
+        at("some of the history in place", "os.rename", here + r"\.staging/(history|chapter).* > .*logs", nth=2, machine="new"),
         at("half of best/ fetched", "write_half", here + r"\.part-best.*model"),
         at("best/ fetched, not in place", "os.rename", here + r"best.* > .*run/best$", machine="new"),
         at("restored, no step made", "step", machine="new"),
@@ -372,7 +377,7 @@ def named_lives() -> list[Life]:
         at("half of last/ at the resume", "tensors", here + r"last.*model\.safetensors"),
         at("best/ set aside, the new one not in place", "os.rename", here + r"\.staging/best > .*run/best$", steps=4),
         # Drive gets ahead of what the old machine knows
-        at("Drive's retention, two checkpoints later", "discard", drive + r"ckpt-.*COMPLETE", nth=2, steps=6, mood="calm"),
+        at("three epochs on, and Drive has it all", "delivered", steps=6, mood="calm"),
         at("an old machine, best/ half fetched", "write_half", here + r"\.part-best.*model", machine="old"),
         at("the old machine, restored", "step"),
         at("Drive's probe", "os.remove", drive + r"\.probe"),

@@ -7,6 +7,7 @@ A moment is a kind and a text, mostly a path below the machine's folder. Kinds:
     os.rename, os.remove …  Python's own audit events
     tensors                 safetensors writes a file; half of it is there
     optimizer, stepped …    what training does; `step` and `evaluate` are ahead of it
+    delivered               a life of lost_machines has made its steps, and Drive has all that it was given
 """
 import os
 import re
