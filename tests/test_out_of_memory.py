@@ -1,6 +1,7 @@
 """Where a GPU's memory runs out the run goes on with smaller micro-batches, as if it had had them from that step on."""
 import json
 import shutil
+import threading
 from dataclasses import fields, replace
 
 import pytest
@@ -8,8 +9,10 @@ import tiny_voice
 import torch
 from safetensors.torch import load_file
 
+from drive_sync.publisher import Publisher
 from vaani_lib import trainer, training
 from vaani_lib.config import WhisperSettings
+from vaani_lib.run_folder import RunFolder
 from vaani_lib.runs import read_curves
 from vaani_lib.state import copied, save_tensors
 from vaani_lib.stepper import Stepper
@@ -226,3 +229,39 @@ def test_one_clip_too_many_is_said(run, fails):
         run("found", 2)
     kept = [folder.name for folder in (run.folder / "runs" / "found" / "checkpoints").glob("ckpt-*")]
     assert len(kept) == 1 and "-s000002" in kept[0], "the last checkpoint is that of the step before"
+
+
+def test_an_error_loses_nothing_of_the_checkpoint_that_is_being_written(run, fails, monkeypatch):
+    """The writer has handed over the best voice, not yet the checkpoint, when training ends by an error: whether it waits for
+    the writer or for Drive, that one goes on first."""
+    handed, writer, drive = (threading.Event() for _ in range(3))
+    keep, step, halve = RunFolder._keep_epoch, Publisher._step, trainer.Trainer._halve
+    wait, finish = RunFolder.wait, RunFolder.finish
+
+    def held(folder, moment):
+        handed.set()
+        assert writer.wait(60)
+        keep(folder, moment)
+
+    def waiting(folder):
+        if folder._writing:
+            writer.set()
+            drive.set()
+        wait(folder)
+
+    def finishing(folder, **named):
+        drive.set()
+        done = finish(folder, **named)
+        writer.set()
+        return done
+
+    monkeypatch.setattr(RunFolder, "_keep_epoch", held)
+    monkeypatch.setattr(Publisher, "_step", lambda publisher: drive.wait(60) and step(publisher))
+    monkeypatch.setattr(trainer.Trainer, "_halve", lambda *given: handed.wait(60) and halve(*given))
+    monkeypatch.setattr(RunFolder, "wait", waiting)
+    monkeypatch.setattr(RunFolder, "finish", finishing)
+    fails(3, 0)
+    with pytest.raises(trainer.TooLittleMemory):
+        run("found", 2)
+    for place in (run.folder / "runs" / "found" / "checkpoints", run.folder / "drive" / "found"):
+        assert [folder.name[:18] for folder in place.glob("ckpt-*")] == ["ckpt-e0001-s000002"], place

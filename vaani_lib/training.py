@@ -58,6 +58,10 @@ def run_session(folder: RunFolder, trainer: Trainer, data: Data, session: Sessio
         folder.finish(unmount=trainer.finished, give_back=give_back and trainer.finished)
         session.watcher.drained()
     except Exception:
+        try:
+            folder.wait()  # a checkpoint that is being written is part of what was saved
+        except OSError as error:
+            folder.say(str(error))
         if folder.publisher and folder.publisher.status().behind:
             folder.finish()  # what was saved reaches Drive before a person reads what went wrong
         raise
