@@ -20,26 +20,23 @@ def knots(shares: Tensor, bound: float) -> Tensor:
     "(..., bins + 1) from -bound to bound, as far apart as the softmax of `shares` (..., bins) says."
     bins = shares.shape[-1]
     sizes = LEAST + (1 - LEAST * bins) * F.softmax(shares, -1)
-    found = 2 * bound * F.pad(torch.cumsum(sizes, -1), (1, 0)) - bound
-    found[..., 0], found[..., -1] = -bound, bound
-    return found
+    inner = 2 * bound * torch.cumsum(sizes[..., :-1], -1) - bound
+    return F.pad(F.pad(inner, (1, 0), value=-bound), (0, 1), value=bound)
 
 
 def spline(x: Tensor, widths: Tensor, heights: Tensor, slopes: Tensor, bound: float) -> tuple[Tensor, Tensor]:
     """A monotonic rational-quadratic spline and its log derivative; the identity beyond ±`bound` (Durkan et al. 2019,
     equations 4 and 5). `x` (...); `widths` and `heights` (..., bins), `slopes` (..., bins - 1), unnormalised."""
-    inside = (x >= -bound) & (x <= bound)
-    at, across, up = torch.where(inside, x, 0.0), knots(widths, bound), knots(heights, bound)
-    wide, high = across[..., 1:] - across[..., :-1], up[..., 1:] - up[..., :-1]
+    inside = x.abs() <= bound
+    at, edges = torch.where(inside, x, 0.0), knots(torch.stack([widths, heights]), bound)
+    (across, up), (wide, high) = edges[..., :-1], edges.diff(dim=-1)
     ends = math.log(math.exp(1 - LEAST) - 1)  # the derivative is 1 there
     derivatives = LEAST + F.softplus(F.pad(slopes, (1, 1), value=ends))
     # what is not a number lies in no bin: it stays what it is, and no index is out of range
-    index = ((at.unsqueeze(-1) >= across).sum(-1, keepdim=True) - 1).clamp(0, wide.shape[-1] - 1)
-    left, width, bottom, height, slope, before, after = (
-        t.gather(-1, index).squeeze(-1)
-        for t in (across, wide, up, high, high / wide, derivatives, derivatives[..., 1:])
-    )
-    theta = (at - left) / width
+    index = ((at.unsqueeze(-1) >= across).sum(-1, keepdim=True) - 1).clamp_min(0)
+    bins = torch.stack([across, wide, up, high, derivatives[..., :-1], derivatives[..., 1:]])
+    left, width, bottom, height, before, after = bins.gather(-1, index.expand(len(bins), *index.shape)).squeeze(-1)
+    theta, slope = (at - left) / width, height / width
     both = theta * (1 - theta)
     below = slope + (before + after - 2 * slope) * both
     out = bottom + height * (slope * theta**2 + before * both) / below
@@ -48,11 +45,11 @@ def spline(x: Tensor, widths: Tensor, heights: Tensor, slopes: Tensor, bound: fl
 
 # %% ../nbs/lib/04_spline.ipynb #6a501bb9
 def spline_flow(flow: nn.Module, x: Tensor, mask: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
-    "transformers' `VitsConvFlow.forward`: (B, 2, L) and the log determinant (B,)."
+    "transformers' `VitsConvFlow.forward`, its channels swapped: (B, 2, L) and the log determinant (B,)."
     kept, moved = x.split(flow.half_channels, 1)
-    shape = flow.conv_proj(flow.conv_dds(flow.conv_pre(kept), mask, condition)) * mask
+    shape = flow.conv_proj(flow.conv_dds(flow.conv_pre(kept), mask, condition))
     bins, root = flow.num_bins, math.sqrt(flow.filter_channels)
     shape = shape.unflatten(1, (flow.half_channels, -1)).mT  # (B, 1, L, 3 * bins - 1)
     widths, heights, slopes = shape.split((bins, bins, bins - 1), -1)
     moved, log_rise = spline(moved, widths / root, heights / root, slopes, flow.tail_bound)
-    return torch.cat([kept, moved], 1) * mask, (log_rise * mask).sum((1, 2))
+    return torch.cat([moved, kept], 1) * mask, (log_rise * mask).sum((1, 2))

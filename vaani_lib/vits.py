@@ -199,7 +199,7 @@ def through_flows(flows: nn.ModuleList, x: Tensor, mask: Tensor, condition: Tens
     x, log_volume = flows[0](x, mask)
     for flow in flows[1:]:
         x, more = spline_flow(flow, x, mask, condition)
-        x, log_volume = x.flip(1), log_volume + more
+        log_volume = log_volume + more
     return x, log_volume.sum()
 
 
