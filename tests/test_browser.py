@@ -63,6 +63,12 @@ SETTLED = f"""() => {{
     const cells = [...window.jupyterapp.shell.currentWidget.content.model.sharedModel.cells].filter(cell => cell.cell_type === 'code');
     return ({COMPLAINTS})().length || cells.every(cell => cell.execution_count !== null);
 }}"""
+# What a notebook waits for that does not settle: its kernel's word, and the number of each cell with code.
+WAITING = """() => {
+    const notebook = window.jupyterapp.shell.currentWidget, cells = [...notebook.content.model.sharedModel.cells];
+    const numbers = cells.filter(cell => cell.cell_type === 'code').map(cell => cell.execution_count ?? '-').join(' ');
+    return `the kernel is ${notebook.sessionContext.session?.kernel?.status}, the cells are ${numbers}`;
+}"""
 # What a listener would hear of each player: its samples, as the browser decodes them.
 HEAR = """async sources => Promise.all(sources.map(async source => {
     const sound = await (await fetch(source)).arrayBuffer();
@@ -196,8 +202,11 @@ def begin_all(page) -> None:
 
 
 def wait_for_all(page, seconds: float = 240) -> None:
-    page.wait_for_function(SETTLED, timeout=1000 * seconds, polling=200)
-    page.wait_for_function(IDLE, timeout=1000 * seconds, polling=100)
+    try:
+        page.wait_for_function(SETTLED, timeout=1000 * seconds, polling=200)
+        page.wait_for_function(IDLE, timeout=1000 * seconds, polling=100)
+    except playwright.TimeoutError:
+        pytest.fail(f"After {seconds} s {page.evaluate(WAITING)}")
 
 
 def keep_picture(page, tmp_path_factory, name: str) -> None:
