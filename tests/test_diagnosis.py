@@ -86,6 +86,47 @@ def test_a_fault_is_named_and_nothing_else(fault, noise, scale, epochs, steps):
     assert [finding.kind for finding in found] == [fault]
 
 
+@pytest.mark.parametrize("epochs, steps", [(24, 20), (40, 20), (60, 20), (60, 40)])
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_learned_by_heart_is_named_where_training_has_come_to_its_floor(seed, epochs, steps):
+    """It falls no more by the time validation has risen for long enough to be sure."""
+    low = lambda t: np.exp(-20 * t)
+    losses = changed(reconstruction=(lambda t: 0.2 + 0.35 * low(t), lambda t: 0.45 + 0.1 * low(t) + 0.2 * t))
+    assert [finding.kind for finding in diagnose(curves_of(losses, epochs, steps, seed=seed))] == ["overfitting"]
+
+
+@pytest.mark.parametrize("epochs, steps", LENGTHS)
+@pytest.mark.parametrize("fault", ["overfitting", "plateau", "durations"])
+def test_an_epoch_whose_validation_is_missing_or_no_number_hides_nothing(fault, epochs, steps):
+    curves = curves_of(FAULTS[fault], epochs, steps)
+    for lost in (4, epochs - 4):
+        ends = {tag: values for tag, values in curves.items() if tag.startswith("Valid/")}
+        nan = {tag: (at, np.where(at == lost * steps, np.nan, values)) for tag, (at, values) in ends.items()}
+        without = {tag: (np.delete(at, lost - 1), np.delete(values, lost - 1)) for tag, (at, values) in ends.items()}
+        one = {"Valid/reconstruction": without["Valid/reconstruction"]}
+        for broken in (nan, without, one):
+            found = diagnose(curves | broken)
+            assert [finding.kind for finding in found] == [fault]
+            assert "nan" not in str(found[0])
+
+
+@pytest.mark.parametrize("epochs, steps", LENGTHS)
+@pytest.mark.parametrize("loss, before, after", [("kl_divergence", 1.5, 30), ("reconstruction", 0.5, 0.9)])
+def test_a_loss_that_has_become_much_worse_for_good_is_an_explosion(loss, before, after, epochs, steps):
+    losses = changed(**{loss: both(lambda t: before + (after - before) * np.clip((t - 0.5) / 0.1, 0, 1))})
+    (found,) = diagnose(curves_of(losses, epochs, steps), {"learning_rate": 2e-5})
+    assert found.kind == "explosion" and "has risen from 0.4" in found.sentence or "The KL loss has risen from 1." in found.sentence
+
+
+@pytest.mark.parametrize("epochs, steps", [(60, 2), (30, 4), (20, 7)])
+def test_steps_that_are_no_numbers_are_seen_where_an_epoch_has_few(epochs, steps):
+    curves = curves_of(losses_of(slowly), epochs, steps)
+    when, values = curves["Loss/total"]
+    late = (when > len(when) / 2) & (when % 2 == 0)
+    for broken in ({"Loss/total": (when, np.where(late, np.nan, values))}, {"Training/skipped": (when, np.cumsum(late))}):
+        assert [finding.kind for finding in diagnose(curves | broken)] == ["explosion"]
+
+
 def test_weights_that_do_not_move_are_named_however_long_they_stand_still():
     start = {"reconstruction": 3.55, "kl_divergence": 68.4, "duration": 1.2, "discriminator": 6.24, "generator": 6.24,
              "feature_matching": 0.41}

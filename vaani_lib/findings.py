@@ -55,7 +55,8 @@ VOICE = Subject(
     "voice",
     ("reconstruction", "mel"),
     # the total of a fine-tune may double while fresh discriminators learn; the mel loss never does
-    (Grown("total", "total", 4, 5), Grown("reconstruction", "mel", 2, 20)),
+    # a voice from scratch has a KL of next to nothing once, and then of 1 to 3
+    (Grown("total", "total", 4, 5), Grown("reconstruction", "mel", 2, 20), Grown("kl_divergence", "KL", 8, 20, least=8.0)),
     {"reconstruction": "sound", "kl_divergence": "pronunciation", "duration": "rhythm"},
     {"kl_divergence": "text_encoder", "duration": "duration_predictor"},
     ("Valid/reconstruction", "Valid/discriminator", "Valid/generator", "Valid/feature_matching"),
