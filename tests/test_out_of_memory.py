@@ -2,7 +2,6 @@
 import json
 import shutil
 import threading
-from dataclasses import fields, replace
 
 import pytest
 import tiny_voice
@@ -118,11 +117,6 @@ def reserved(stepper, batches) -> tuple[int, int]:
     return found
 
 
-def in_halves(batch) -> list:
-    size = len(batch) // 2
-    return [replace(batch, **{f.name: getattr(batch, f.name)[part] for f in fields(batch)}) for part in (slice(size), slice(size, None))]
-
-
 @pytest.fixture
 def limited(monkeypatch):
     """limited(step): while that step (from 1) is made, the first time and again, PyTorch gets a little more of the GPU's memory than
@@ -134,7 +128,7 @@ def limited(monkeypatch):
             if self.progress.step + 1 != step:
                 return taken(self, batches)
             if not share:
-                (needed, _), (_, halves) = (reserved(self.stepper, found) for found in (batches, in_halves(*batches)))
+                (needed, _), (_, halves) = (reserved(self.stepper, found) for found in (batches, batches[0].halves()))
                 limit = 1.1 * halves
                 assert limit < 0.75 * needed, f"{needed} bytes for all clips at a time and {halves} for half of them are too close"
                 share.append(limit / torch.cuda.get_device_properties(0).total_memory)
@@ -221,6 +215,51 @@ def test_an_update_that_runs_out_of_memory_is_finished(run, monkeypatch, place):
 
     monkeypatch.setattr(holder, name, scarce)
     assert differences(run("found"), expected) == [] and failed
+
+
+def test_moments_that_memory_ran_out_over_are_begun_again(run, monkeypatch):
+    """The first update makes them: one that was half made would have no second moment."""
+    expected, real, failed = run("expected"), torch.optim.AdamW.step, []
+
+    def scarce(optimizer):
+        if failed:
+            return real(optimizer)
+        make, made = torch.zeros_like, []
+
+        def zeros_like(*given, **named):
+            made.append(1)
+            if len(made) == 6:
+                failed.append(1)
+                raise SIMULATED
+            return make(*given, **named)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(torch, "zeros_like", zeros_like)
+            return real(optimizer)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", scarce)
+    assert differences(run("found"), expected) == [] and failed
+
+
+@of_both
+def test_a_validation_that_runs_out_of_memory_goes_on_clip_by_clip(run, monkeypatch):
+    """Its batches are the same on every machine, however small the micro-batches. Random numbers are others then, such as
+    what a voice is judged by, two tenths of a second: its validation losses are different, and nothing else."""
+    expected, real, scarce = run("expected", 1), Stepper.phases, []
+
+    def phases(stepper, batch, totals):
+        for phase in real(stepper, batch, totals):
+            if not torch.is_grad_enabled() and len(batch) > 1:
+                scarce.append(len(batch))
+                raise SIMULATED
+            yield phase
+
+    monkeypatch.setattr(Stepper, "phases", phases)
+    found = run("found", 1)
+    assert scarce and not [name for name in differences(found, expected) if "Valid/" not in name]
+    ours, theirs = (read_curves(folder)[0] for folder in (found, expected))
+    for tag in (tag for tag in theirs if tag.startswith("Valid/")):
+        assert ours[tag].values == pytest.approx(theirs[tag].values, rel=0.3, abs=0.1), tag
 
 
 def test_one_clip_too_many_is_said(run, fails):

@@ -22,14 +22,15 @@ def whole(tmp_path_factory) -> Whole:
         yield Whole(tmp_path_factory.mktemp("whole"), EPOCHS, batch_size=1, grad_accum=4)
 
 
-def launch(whole: Whole, output: Path, *options: object) -> str:
+def launch(whole: Whole, output: Path, *options: object, status: int = 0) -> str:
+    """What they said, on standard output if they did what they should, else on standard error."""
     arguments = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", 2, "--num_machines", 1,
                  "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", 0,
                  HERE / "train_together.py", whole.base, whole.data, output, "--epochs", EPOCHS, *options]
     done = subprocess.run(list(map(str, arguments)), capture_output=True, text=True, timeout=300,
                           env={**os.environ, "PYTHONPATH": str(HERE.parent)})
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    assert done.returncode == status, done.stderr[-3000:]
+    return done.stderr if status else done.stdout
 
 
 def test_two_processes_train_what_one_would_and_one_goes_on_where_two_stopped(whole, tmp_path):
@@ -51,3 +52,14 @@ def test_two_processes_train_what_one_would_and_one_goes_on_where_two_stopped(wh
     for (tag, step), value in whole.curves.items():
         found = dict(zip(curves[tag].steps.tolist(), curves[tag].values.tolist()))
         assert found[step] == pytest.approx(value, rel=1e-3), (tag, step)
+
+
+def test_a_process_without_a_clip_takes_part_in_fp16_too(whole, tmp_path):
+    """The first step is the incomplete one, with a single clip: the other process has no loss to scale, and learns the same."""
+    said = launch(whole, tmp_path, "--batch-size", 2, "--clips", 6, "--seed", 1, "--precision", "fp16", "--stop-after", 1)
+    assert "process 1 of 2, step 1" in said and "Stopped after 0 epochs, 1 steps" in said, said
+
+
+def test_memory_that_runs_out_where_the_others_wait_ends_them_all_with_a_sentence(whole, tmp_path):
+    said = launch(whole, tmp_path, "--no-sum", status=1)
+    assert "Memory ran out while the processes added up their gradients" in said, said[-3000:]

@@ -1,4 +1,4 @@
-"""What `accelerate launch` starts in test_processes.py: one of several processes that train a tiny voice, 4 clips a step."""
+"""What `accelerate launch` starts in test_processes.py: one of several processes that train a tiny voice."""
 import argparse
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import tiny_voice
 import torch
 
 from vaani_lib import recipes, training
+from vaani_lib.processes import Processes
 from vaani_lib.trainer import Trainer
 
 parser = argparse.ArgumentParser()
@@ -13,6 +14,10 @@ parser.add_argument("paths", type=Path, nargs=3, metavar=("BASE", "DATA", "OUTPU
 parser.add_argument("--epochs", type=int)
 parser.add_argument("--batch-size", type=int, default=1)
 parser.add_argument("--stop-after", type=int, help="steps after which the last process asks to stop")
+parser.add_argument("--clips", type=int, default=4, help="a step")
+parser.add_argument("--seed", type=int, default=7)
+parser.add_argument("--precision", default="fp32")
+parser.add_argument("--no-sum", action="store_true", help="the last process has no memory to add up gradients")
 parser.add_argument("--scarce", action="store_true", help="the last process has no memory for two clips at a time")
 arguments = parser.parse_args()
 base, data, output = arguments.paths
@@ -38,8 +43,16 @@ def scarce(model, batch, segment_frames):
     return training_pass(model, batch, segment_frames)
 
 
+def add_up(processes, tensors) -> None:
+    if arguments.no_sum and processes.rank == processes.count - 1:
+        raise torch.OutOfMemoryError("simulated")
+    sum_of_all(processes, tensors)
+
+
 Trainer.step, recipes.training_pass = counted, scarce
+sum_of_all, Processes.add_up = Processes.add_up, add_up
 tiny_voice.narrow_discriminators()
 size = arguments.batch_size
-settings = tiny_voice.settings(base, arguments.epochs, batch_size=size, grad_accum=4 // size)
+cut = dict(batch_size=size, grad_accum=arguments.clips // size, precision=arguments.precision, seed=arguments.seed)
+settings = tiny_voice.settings(base, arguments.epochs, **cut)
 training.train(settings, data, output, "run", None, 0)

@@ -52,6 +52,12 @@ class TensorBatch:
         found = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(self, **{name: sent(x, device) for name, x in found.items() if isinstance(x, Tensor)})
 
+    def halves(self) -> list:
+        "The first half of its clips and the others, each a batch."
+        found, middle = {f.name: getattr(self, f.name) for f in fields(self)}, len(self) // 2
+        parts = (slice(middle), slice(middle, None))
+        return [replace(self, **{name: rows[part] for name, rows in found.items()}) for part in parts]
+
 
 # %% ../nbs/lib/04_batches.ipynb #99125bd3
 @dataclass(frozen=True)

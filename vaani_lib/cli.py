@@ -321,7 +321,8 @@ def main(arguments: list[str] | None = None) -> int:
     quiet_libraries()
     import torch
 
-    from vaani_lib.trainer import Diverged, TooLittleMemory
+    from vaani_lib.stepper import TooLittleMemory
+    from vaani_lib.trainer import Diverged
 
     try:
         return args.function(args)

@@ -28,7 +28,8 @@ from .processes import ALONE
 from .run_folder import RunFolder
 from .run_setup import check_arguments
 from .runs import RunInfo, read_run
-from .trainer import Diverged, TooLittleMemory
+from .stepper import TooLittleMemory
+from .trainer import Diverged
 from .training import run_session
 from .watching import Watcher, headline
 

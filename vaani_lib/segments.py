@@ -152,7 +152,7 @@ def _write_pieces(chapter: Chapter, places: list[tuple[float, float]], name: str
 @contextmanager
 def segmented(data_dir) -> Iterator[tuple[Path, list[str]]]:
     "A temporary folder with a recording for each line in `data_dir`, and sentences about chapters that cannot be cut."
-    root, rows, problems = Path(data_dir), [], []
+    root, rows, problems, taken = Path(data_dir), [], [], set()
     chapters = read_chapters(root)
     with tempfile.TemporaryDirectory(prefix="vaani-segments-") as temporary:
         folder = Path(temporary)
@@ -169,7 +169,11 @@ def segmented(data_dir) -> Iterator[tuple[Path, list[str]]]:
                     f"{name} has {len(chapter.lines)} lines and fewer pauses; look whether its text is right."
                 )
                 continue
-            rows += _write_pieces(chapter, places, Path(name).with_suffix("").as_posix().replace("/", "-"), folder)
+            pieces = Path(name).with_suffix("").as_posix().replace("/", "-")
+            while pieces in taken:  # book/1.wav and book-1.wav
+                pieces += "_"
+            taken.add(pieces)
+            rows += _write_pieces(chapter, places, pieces, folder)
         lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
         (folder / "metadata.jsonl").write_text("".join(lines), encoding="utf-8")
         yield folder, problems

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['AMP_TYPES', 'FIRST_SCALE', 'NO_MEMORY', 'Cut', 'Phase', 'Task', 'seed_everything', 'make_optimizer',
-           'libraries_memory', 'Stepper']
+           'TooLittleMemory', 'libraries_memory', 'Stepper']
 
 # %% ../nbs/lib/03_stepper.ipynb #f16603ae
 import math
@@ -86,12 +86,23 @@ def make_optimizer(parameters: list[nn.Parameter], settings: RunSettings) -> tor
     return AdamW8bit(parameters, **adam)
 
 # %% ../nbs/lib/03_stepper.ipynb #670504a0
-NO_MEMORY = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "CUDA error: out of memory")
+NO_MEMORY = (
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUFFT_ALLOC_FAILED",
+    "CUFFT_INTERNAL_ERROR",  # what cuFFT says where too little is left for a new shape (pytorch/pytorch, issue 119420)
+    "CUDA error: out of memory",
+    "DefaultCPUAllocator: can't allocate memory",
+)
+
+
+class TooLittleMemory(RuntimeError):
+    "A single clip at a time is more than the device has memory for, or what does not depend on their number is."
 
 
 @contextmanager
 def libraries_memory() -> Iterator[None]:
-    "Memory that ran out in a library of the GPU's raises what it raises in PyTorch: `torch.OutOfMemoryError`."
+    "Memory that ran out in a library of the GPU's, or on a CPU, raises what a GPU's raises: `torch.OutOfMemoryError`."
     try:
         yield
     except RuntimeError as e:
@@ -114,6 +125,8 @@ class Stepper:
         self.optimizers = {n: make_optimizer(ps, settings) for n, ps in self.parameters.items()}
         scaling = dict(init_scale=FIRST_SCALE, enabled=settings.precision == "fp16")
         self.scalers = {n: torch.amp.GradScaler(self.device.type, **scaling) for n in self.parameters}
+        for scaler in self.scalers.values():  # they have a scale from the first loss on, and a process may have no clip
+            scaler.scale(torch.zeros((), device=self.device))
 
     def autocast(self):
         "The networks' precision; losses and spectrograms leave it for float32 themselves."
@@ -143,16 +156,24 @@ class Stepper:
         return losses
 
     def _of_all_processes(self, losses: dict[str, float] | None) -> dict[str, Tensor]:
-        "Adds up the gradients and the losses; where one process ran out of memory, all say so. What nobody learnt keeps None."
+        """Adds up the gradients and the losses; where one process ran out of memory, all say so. What nobody learnt keeps None.
+
+        Past that the others wait for the sums: what fails here cannot be repeated, and ends them all."""
         learnt = [[p.grad is not None for p in ps] for ps in self.parameters.values()]
         everyone = self.processes.gather((losses, learnt))
         if any(found is None for found, _ in everyone):
             raise torch.OutOfMemoryError("One of the processes ran out of memory.")
-        for parameters, *by_process in zip(self.parameters.values(), *(found for _, found in everyone)):
-            used = [p for p, *found in zip(parameters, *by_process) if any(found)]
-            for p in used:
-                p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-            self.processes.add_up([p.grad for p in used])
+        try:
+            for parameters, *by_process in zip(self.parameters.values(), *(found for _, found in everyone)):
+                used = [p for p, *found in zip(parameters, *by_process) if any(found)]
+                for p in used:
+                    p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+                self.processes.add_up([p.grad for p in used])
+        except torch.OutOfMemoryError as e:
+            raise TooLittleMemory(
+                "Memory ran out while the processes added up their gradients, for which each needs as much again as the weights "
+                "that learn. Freeze more parts (--freeze), or train in one process."
+            ) from e
         names = dict.fromkeys(name for found, _ in everyone for name in found)
         sums = {name: sum(found.get(name, 0.0) for found, _ in everyone) for name in names}
         return {name: torch.tensor(value, dtype=torch.float64, device=self.device) for name, value in sums.items()}
@@ -204,23 +225,34 @@ class Stepper:
                 group["lr"] = learning_rate
             if finite:
                 # not by scaler.step, which would look, and for 8-bit moments wait, for what is known here
-                self._once_more(self.optimizers[name].step)
+                self._learn(self.optimizers[name])
             scaler.update()  # on the device
         return {name: found[name] for name in losses}, finite
+
+    def _learn(self, optimizer: torch.optim.Optimizer) -> None:
+        "Its step. It makes its moments in the first one: those that memory ran out over are not there half, but not at all."
+        had = {p for p, moments in optimizer.state.items() if moments}
+
+        def begin_again() -> None:
+            for p in set(optimizer.state) - had:
+                del optimizer.state[p]
+
+        self._once_more(optimizer.step, begin_again)
 
     def _norms(self) -> dict[str, Tensor]:
         "Each module's gradient norm: finite where all of its gradients are."
         grads = {name: [p.grad for p in ps if p.grad is not None] for name, ps in self.parameters.items()}
         return {f"norm of {name}": torch.nn.utils.get_total_norm(g) for name, g in grads.items()}
 
-    def _once_more(self, call: Callable):
+    def _once_more(self, call: Callable, before: Callable[[], None] = lambda: None):
         """A part of an update that runs out of memory is tried again, by itself: the other module has learnt already, and
-        smaller micro-batches would not help, since no activation is left."""
+        smaller micro-batches would not help, since no activation is left. `before` that."""
         try:
             with libraries_memory():
                 return call()
         except torch.OutOfMemoryError:
             pass  # left first, so that what its frames hold is free
+        before()
         self.free_cache()
         return call()
 
