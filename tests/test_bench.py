@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from vaani_lib.bench import Case, time_frozen
+from vaani_lib.bench import Case, running, time_frozen
 from vaani_lib.cli import main
 from vaani_lib.config import FREEZABLE
 
@@ -40,6 +40,15 @@ def test_a_process_s_memory_is_its_own():
     assert held.nbytes > 1.9 * before and find() < 1.2 * before
 
 
+def test_a_process_that_the_system_ends_between_its_turns_is_missed_with_a_sentence():
+    """As where memory is short: the system ends the largest process, which may be the one that waits."""
+    with running(Case(1, 40, 8)) as (child,):
+        child.process.kill()
+        child.process.wait()
+        with pytest.raises(ChildProcessError, match="exit status -9.*memory ran out. Try a smaller --batch-size"):
+            child.step()
+
+
 def test_a_step_with_parts_frozen_and_without_in_turn():
     frozen, free, ratio = time_frozen(Case(1, 40, 8, freeze=("text_encoder",)), rounds=1)
     assert min(frozen, free) > 0 and ratio == pytest.approx(frozen / free)
@@ -48,7 +57,8 @@ def test_a_step_with_parts_frozen_and_without_in_turn():
 @pytest.mark.parametrize("options, words", [
     (["--tokens", "300"], "300 tokens cannot be spoken in 250 frames"), (["--steps", "0"], "steps is 0; it must be at least 1"),
     (["--steps", "0", "--compare"], "steps is 0; it must be at least 1"), (["--freeze", ",".join(FREEZABLE)], "nothing would learn"),
-    (["--freeze", "ears"], "text_encoder"), (["--precision", "fp8"], "fp16"), (["--json", "no/such/folder.json"], "no folder no/such for --json")])
+    (["--freeze", "ears"], "text_encoder"), (["--precision", "fp8"], "fp16"), (["--json", "no/such/folder.json"], "no folder no/such for --json"),
+    (["--json", "."], ". is a folder, and --json wants the name of a file")])
 def test_what_cannot_be_measured_is_said(options, words, capsys):
     assert main(["bench", *options]) == 2
     assert words in capsys.readouterr().err

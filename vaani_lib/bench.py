@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -158,7 +158,8 @@ class Child:
         )
 
     def ask(self, what: str):
-        print(what, file=self.process.stdin, flush=True)
+        with suppress(BrokenPipeError):  # it has ended: the answer says so
+            print(what, file=self.process.stdin, flush=True)
         return self._answer()
 
     def step(self) -> None:
@@ -175,7 +176,8 @@ def running(*cases: Case) -> Iterator[list[Child]]:
         yield children
     finally:
         for child in children:
-            child.process.stdin.close()
+            with suppress(BrokenPipeError):
+                child.process.stdin.close()
             child.process.wait()
 
 

@@ -196,7 +196,9 @@ def score_command(args: argparse.Namespace) -> int:
 
 
 def check_place(file: str | None, option: str = "--json") -> None:
-    "Raises a FileNotFoundError, before any work is done, where `option` names a file in a folder that is not there."
+    "Raises an OSError, before any work is done, where `option` names a folder, or a file in one that is not there."
+    if file and Path(file).is_dir():
+        raise IsADirectoryError(f"{file} is a folder, and {option} wants the name of a file.")
     if file and not Path(file).absolute().parent.is_dir():
         raise FileNotFoundError(f"There is no folder {Path(file).parent} for {option}. Name a file in one that exists.")
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GPUS', 'UTILISATION', 'CALL_SECONDS', 'SESSION_HOURS', 'DRIFT', 'Range', 'Gpu', 'seconds_on', 'count_work',
-           'Measured', 'Machine', 'machine_here', 'machine_elsewhere']
+           'Measured', 'Machine', 'card_here', 'machine_here', 'machine_elsewhere']
 
 # %% ../nbs/lib/02_estimates.ipynb #8ded6e6c
 import math
@@ -133,8 +133,14 @@ class Machine:
         )
 
 
-def machine_here(settings: RunSettings, profile: str, steps: int, found: Measured) -> Machine:
-    "This one, as measured."
+def card_here(settings: RunSettings) -> str | None:
+    "Which of `GPUS` a run with these settings would have here; None for a CPU, or a GPU that is none of them."
+    name = torch.cuda.get_device_name(0) if settings.device == "cuda" else ""
+    return next((profile for profile, gpu in GPUS.items() if gpu.name in name), None)
+
+
+def machine_here(settings: RunSettings, profile: str, steps: float, found: Measured) -> Machine:
+    "This one, as measured. `steps`: of an epoch; one with fewer clips is a part of one."
     threads = torch.get_num_threads()
     name = (
         torch.cuda.get_device_name(0)
@@ -144,9 +150,9 @@ def machine_here(settings: RunSettings, profile: str, steps: int, found: Measure
     taken, rest = found.step_seconds, found.validation_seconds + found.keeping_seconds
     mean = sum(taken) / len(taken)
     step = Range(min(*taken, mean / DRIFT), max(*taken, mean * DRIFT))
-    rented = settings.device == "cuda" and profile in GPUS
+    card = card_here(settings)
     epoch = step * steps + Range(rest / DRIFT, rest * DRIFT)
-    return Machine(name, profile, "measured", epoch, GPUS[profile].price if rented else None)
+    return Machine(name, profile, "measured", epoch, GPUS[card].price if card else None)
 
 
 def machine_elsewhere(

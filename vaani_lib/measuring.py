@@ -14,6 +14,7 @@ from transformers import VitsConfig, VitsModel
 
 from .base import Base, compact_tokenizer, find_voice, load_voice
 from .checkpoints import FROZEN, capture
+from .convolutions import as_on_a_gpu
 from .estimates import Measured, count_work
 from .epoch_voices import bytes_of_epochs
 from .finder import CHECKPOINT
@@ -32,8 +33,10 @@ def timed(run: Callable[[], object]) -> float:
 
 
 def choose_steps(data: Data, count: int = 3) -> list[list[int]]:
-    "Steps with short, middling and long clips, in this order."
-    steps = sorted(data.epoch(0), key=lambda step: sum(data.lengths[i] for i in step))
+    "Whole steps with short, middling and long clips, in this order."
+    steps = data.epoch(0)
+    whole = max(map(len, steps))
+    steps = sorted((s for s in steps if len(s) == whole), key=lambda step: sum(data.lengths[i] for i in step))
     count = min(count, len(steps))
     return [steps[len(steps) * (2 * i + 1) // (2 * count)] for i in range(count)]
 
@@ -45,7 +48,9 @@ def measure(trainer: Trainer, data: VitsData, base: Base, record: dict, folder: 
     first = data.load(chosen[len(chosen) // 2])[:1]
     if trainer.settings.freeze:  # what frozen encoders make of a clip is made in the first epoch alone
         trainer.evaluate([batch for step in chosen for batch in data.load(step)])
-    flop, calls = count_work(lambda: trainer.stepper.gradients(first, 0, 0))  # and warms up
+    with as_on_a_gpu():
+        flop, calls = count_work(lambda: trainer.stepper.gradients(first, 0, 0))
+    trainer.stepper.as_floats(trainer.stepper.gradients(first, 0, 0))  # warms up
     taken = tuple(timed(lambda step=step: trainer.step(data.load(step))) for step in chosen)
     valid = data.valid()
     some = valid[len(valid) // 2 :][:2]

@@ -15,7 +15,7 @@ from .checkpoints import describe_data, make_record
 from .config import PROFILES, RunSettings, TrainSettings, WhisperSettings, check_choice, detect_runtime
 from .display import Table
 from .estimates import CALL_SECONDS, GPUS, SESSION_HOURS, UTILISATION
-from .estimates import Machine, Measured, Range, machine_elsewhere, machine_here
+from .estimates import Machine, Measured, Range, card_here, machine_elsewhere, machine_here
 from .kinds import KINDS
 from .measuring import measure, start_voice
 from .opening import get_prepared, open_trainer
@@ -50,6 +50,7 @@ class Plan:
     share: Range = UTILISATION  # of a GPU's peak, and who reported it
     sources: str = VOICE_SOURCES
     notes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()  # a sentence for each clip that this model cannot be trained on
 
     @property
     def drive_bytes(self) -> int:
@@ -64,7 +65,7 @@ class Plan:
             | m.row(self.epochs)
             for m in self.machines
         ]
-        plain = ("base", "data", "epochs", "steps_an_epoch", "clips_a_step", "notes")
+        plain = ("base", "data", "epochs", "steps_an_epoch", "clips_a_step", "notes", "left_out")
         assumed = {"share_of_peak": self.share, "seconds_a_call": CALL_SECONDS, "session_hours": SESSION_HOURS}
         return {name: getattr(self, name) for name in plain} | {
             "steps": self.epochs * self.steps_an_epoch,
@@ -102,6 +103,7 @@ def in_words(plan: Plan) -> str:
             f"Data: {data['utterances']['train']} clips ({data['seconds']['train'] / 60:.1f} minutes) to train on, "
             f"{data['utterances']['valid']} to validate with. {plan.epochs} epochs of {plan.steps_an_epoch} steps, "
             f"{plan.clips_a_step} clips a step, from {plan.base}.",
+            *([f"{n} of them cannot be used; the first is {plan.left_out[0]}."] if (n := len(plan.left_out)) else []),
             *([_measured(plan)] if plan.measured.step_seconds else []),
             "",
             repr(_table(plan)),
@@ -116,9 +118,10 @@ def in_words(plan: Plan) -> str:
 # %% ../nbs/lib/12_plan.ipynb #f23bca38
 def _measured(plan: Plan) -> str:
     found, here = plan.measured, next(m.name for m in plan.machines if m.basis == "measured")
-    taken = Range(min(found.step_seconds), max(found.step_seconds))
+    count, taken = len(found.step_seconds), Range(min(found.step_seconds), max(found.step_seconds))
+    steps = f"{count} steps, {taken.words('s')} each" if count > 1 else f"a step, {taken.words('s')}"
     return (
-        f"Measured on {here}: {len(found.step_seconds)} steps, {taken.words('s')} each; after an epoch, validation takes "
+        f"Measured on {here}: {steps}; after an epoch, validation takes "
         f"{found.validation_seconds:.2g} s and keeping the model and a checkpoint {found.keeping_seconds:.2g} s."
     )
 
@@ -183,12 +186,14 @@ def _planned(
     settings: RunSettings, described: dict, data: Data, found: Measured, machines: dict, own: str, wanted: str, **rest
 ) -> Plan:
     "The machine that was asked for first, then this one if it was measured, then the others."
-    steps = len(data.epoch(0))
-    here = {own: machine_here(settings, own, steps, found)} if found.step_seconds else {}
-    order = here | {profile: machine for profile, machine in machines.items() if profile not in here}
-    first = [order.pop(wanted)] if wanted in order else []
-    clips = settings.effective_batch
-    return Plan(settings.base, described, settings.epochs, steps, clips, found, (*first, *order.values()), **rest)
+    steps, clips = data.epoch(0), settings.effective_batch
+    here, others = [], dict(machines)
+    if found.step_seconds:
+        here = [machine_here(settings, own, len(data.clips) / max(map(len, steps)), found)]
+        others.pop(card_here(settings), None)
+    first = [others.pop(wanted)] if wanted in others and not (here and wanted == own) else []
+    order = (*first, *here, *others.values())
+    return Plan(settings.base, described, settings.epochs, len(steps), clips, found, order, left_out=data.left_out, **rest)
 
 # %% ../nbs/lib/12_plan.ipynb #38b28415
 def _elsewhere(settings: WhisperSettings, profile: str) -> WhisperSettings:
@@ -226,8 +231,6 @@ def _recogniser(data_dir: Path, folder: Path, own: str, wanted: str, chosen: dic
         notes.append(
             f"Nothing was measured here: this machine has {memory_here() / 1e9:.0f} GB free, which is not enough."
         )
-    if data.left_out:
-        notes.append(f"{len(data.left_out)} clips cannot be used; the first is {data.left_out[0]}.")
     notes.append(_MEMORY)
     rest = dict(share=SHARE, sources=SOURCES, notes=tuple(notes))
     return _planned(here or settings, described, data, found, machines, own, wanted, **rest)

@@ -119,6 +119,8 @@ class Stepper:
         self.processes = processes
         if self.device.type == "cpu":
             keep_freed_memory()
+        if settings.precision == "fp32":  # by itself PyTorch has convolutions round to TF32's 10 bits on Ampere and later
+            torch.backends.cudnn.allow_tf32 = False
         for module in task.modules.values():
             module.to(self.device)
         self.parameters = {n: [p for p in m.parameters() if p.requires_grad] for n, m in task.modules.items()}
