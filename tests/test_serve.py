@@ -112,7 +112,8 @@ def served(tmp_path_factory):
 def client(served, tmp_path_factory):
     from gradio_client import Client
 
-    client = Client(served.url, verbose=False, download_files=tmp_path_factory.mktemp("got"), analytics_enabled=False)
+    got = tmp_path_factory.mktemp("got")  # and httpx would wait five seconds, too little where others are busy on the same two cores
+    client = Client(served.url, verbose=False, download_files=got, analytics_enabled=False, httpx_kwargs={"timeout": 60})
     yield client
     client.close()
 
