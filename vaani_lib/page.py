@@ -235,4 +235,5 @@ def wire(page, service, recent, fields, shown, speak, stop, about) -> None:
         choices = gr.Dropdown(choices=list(service.voice.speakers), value=own.speaker)
         return [headline(service), read_card(service.place)[1], choices, *(getattr(own, name) for name in NUMBERS)]
 
-    page.load(opened, None, [*about, *fields[1:]], **private)
+    # past the queue: where the stream of this event closes as somebody clicks, Gradio's page may never hear of the answer
+    page.load(opened, None, [*about, *fields[1:]], queue=False, **private)
