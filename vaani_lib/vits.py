@@ -54,7 +54,10 @@ def compact_config(vocab_size: int, num_speakers: int = 1) -> VitsConfig:
 
 
 def initialise(model: VitsModel) -> None:
-    "Starts an untrained model as VITS's authors do (their `models.py`, `attentions.py`, `modules.py`)."
+    """Starts an untrained model as VITS's authors write it (their `models.py`, `attentions.py`, `modules.py`).
+
+    The small normal of the decoder's convolutions has no effect with them: their weight norm computes the weights anew before each
+    use, from what PyTorch began with. Here it holds."""
     for module in model.modules():
         if isinstance(module, (nn.Conv1d, nn.ConvTranspose1d, nn.Linear, nn.LayerNorm)):
             weight = module.weight
