@@ -142,12 +142,12 @@ def make_clips(
     clips, rows, left_out = [], [], []
     for row in prepared.rows(split):
         ids, frames = tokenizer(spoken(row.text, tokenizer)).input_ids, row.length // HOP_LENGTH
+        text = f"{row.text[:60]!r}" + "…" * (len(row.text) > 60)
         if len(ids) < 3:
-            left_out.append(f"{row.text!r}: this voice knows none of its characters")
+            left_out.append(f"{row.file}: this voice knows none of the characters of {text}")
         elif len(ids) > frames:
-            left_out.append(
-                f"{row.text!r}: {len(ids)} tokens cannot be spoken in {frames} frames ({frames * HOP_LENGTH / prepared.sample_rate:.1f} s)"
-            )
+            seconds = frames * HOP_LENGTH / prepared.sample_rate
+            left_out.append(f"{row.file}: {len(ids)} tokens cannot be spoken in {frames} frames ({seconds:.1f} s): {text}")
         else:
             clips.append(Clip(ids, lambda row=row: prepared.waveform(row), frames, speakers[row.speaker]))
             rows.append(row)
