@@ -55,7 +55,7 @@ def test_two_processes_train_what_one_would_and_one_goes_on_where_two_stopped(wh
 
 
 def test_a_process_without_a_clip_takes_part_in_fp16_too(whole, tmp_path):
-    """The first step is the incomplete one, with a single clip: the other process has no loss to scale, and learns the same."""
+    """The first step is the incomplete one, with a single clip: the other process has no loss to scale."""
     said = launch(whole, tmp_path, "--batch-size", 2, "--clips", 6, "--seed", 1, "--precision", "fp16", "--stop-after", 1)
     assert "process 1 of 2, step 1" in said and "Stopped after 0 epochs, 1 steps" in said, said
 
